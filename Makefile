@@ -1,0 +1,45 @@
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# The ROS 2 that pip installs, alone: a sourced ROS installation would put its own packages in front of it.
+export PYTHONPATH :=
+export AMENT_PREFIX_PATH := $(abspath $(VENV))
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export FASTDDS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds.xml
+# Messages check the types of their fields only if asked.
+export ROS_PYTHON_CHECK_FIELDS := 1
+
+.PHONY: help setup demo test lint bench clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo "Variables: PYTHON (3.11 or newer), VENV, PIP_ARGS (for pip; say, an index with torch for CPUs only, which is smaller)"
+
+setup: $(INSTALLED)  ## install everything into .venv; the only step that needs a network
+
+$(INSTALLED): package.xml setup.py constraints.txt $(shell find vpr_msgs -type f)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make setup PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(PIP_ARGS) -c constraints.txt ./vpr_msgs -e '.[ros,demo,training,dev]'
+	@touch $@
+
+demo: setup  ## drive through a rendered town and recognise its streets
+	$(BIN)/vpr demo
+
+test: lint  ## lint, types and tests
+	$(BIN)/pytest
+
+lint: setup  ## formatting, lint and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: setup  ## run every benchmark
+	@set -e; for benchmark in benchmarks/[!_]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+clean:  ## remove what builds and tests leave behind; not the environment
+	rm -rf build dist install log *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

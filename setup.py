@@ -1,0 +1,70 @@
+"""Builds vpr_ros for pip and for colcon. Everything about the package is in package.xml; this only translates it."""
+
+from glob import glob
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+# rosdep key -> what pip calls it. Any other key is a ROS package: std_msgs -> ros-std-msgs.
+PYPI_NAMES = {
+    "python3-faiss": "faiss-cpu",
+    "python3-hypothesis": "hypothesis",
+    "python3-jinja2": "Jinja2",
+    "python3-matplotlib": "matplotlib",
+    "python3-numpy": "numpy",
+    "python3-onnxruntime-pip": "onnxruntime",
+    "python3-opencv": "opencv-python-headless",
+    "python3-pytest": "pytest",
+    "python3-pytest-timeout": "pytest-timeout",
+    "python3-rosbags-pip": "rosbags",
+    "python3-tqdm": "tqdm",
+    "python3-yaml": "PyYAML",
+    "rclpy": "ros-rclpy[fastrtps]",
+    "vpr_msgs": "vpr-msgs",
+}
+NOT_ON_PYPI = {"launch", "launch_ros"}  # the packages of these names there are something else
+
+package = ElementTree.parse("package.xml").getroot()
+name = package.findtext("name")
+
+
+def pip_names(tag):
+    keys = [depend.text for depend in package.findall(tag)]
+    return {key: PYPI_NAMES.get(key, "ros-" + key.replace("_", "-")) for key in keys if key not in NOT_ON_PYPI}
+
+
+runtime = pip_names("exec_depend")
+extras = {
+    "ros": [pip for key, pip in runtime.items() if not key.startswith("python3-")],
+    "dev": list(pip_names("test_depend").values()),
+}
+for element in package.findall("export/pip"):
+    extras.setdefault(element.get("extra"), []).extend(element.text.split())
+
+setup(
+    name=name,
+    version=package.findtext("version"),
+    description=package.findtext("description"),
+    maintainer=package.findtext("maintainer"),
+    maintainer_email=package.find("maintainer").get("email"),
+    license=package.findtext("license"),
+    python_requires=">=3.10",
+    install_requires=[pip for key, pip in runtime.items() if key.startswith("python3-")],
+    extras_require=extras,
+    packages=find_packages(include=[name, f"{name}.*"]),
+    package_data={"vpr_ros.evaluation": ["*.j2"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
+        (f"share/{name}", ["package.xml"]),
+        (f"share/{name}/config", glob("config/*")),
+        (f"share/{name}/launch", glob("launch/*.py")),
+        (f"share/{name}/models", glob("models/*.onnx") + glob("models/*.md")),
+    ],
+    entry_points={
+        "console_scripts": [
+            "vpr = vpr_ros.cli:main",
+            "vpr_node = vpr_ros.ros.vpr_node:main",
+        ]
+    },
+    zip_safe=True,
+)

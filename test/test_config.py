@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpr_ros.config import Config, Parameter, ros_yaml
+from vpr_ros.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def values_of(parameter: Parameter) -> st.SearchStrategy[object]:
+    if parameter.choices:
+        return st.sampled_from(parameter.choices)
+    if parameter.type is bool:
+        return st.booleans()
+    if parameter.type is str:
+        return st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12)
+    if parameter.type is int:
+        return st.integers(int(parameter.low or 0), int(min(parameter.high or 99, 99)))
+    return st.floats(parameter.low, parameter.high)
+
+
+some_values = st.fixed_dictionaries(
+    {}, optional={name: values_of(p) for name, p in Config.parameters().items() if not name.startswith("consistency")}
+)
+
+
+def test_shipped_yaml_holds_the_defaults() -> None:
+    path = ROOT / "config" / "vpr.yaml"
+    assert path.read_text() == ros_yaml(Config()), "run: python -m vpr_ros.config > config/vpr.yaml"
+    assert Config.from_yaml(path) == Config()
+
+
+@given(some_values)
+def test_any_allowed_configuration_survives_yaml(values: dict[str, object]) -> None:
+    config = Config.from_flat(values)
+    tree = yaml.safe_load(ros_yaml(config))["/**"]["ros__parameters"]
+    flat = {f"{stage}.{leaf}": value for stage, leaves in tree.items() for leaf, value in leaves.items()}
+    assert Config.from_flat(flat) == config
+
+
+@given(some_values)
+def test_flat_names_every_parameter_and_returns_to_the_same(values: dict[str, object]) -> None:
+    config = Config.from_flat(values)
+    assert list(config.flat()) == list(Config.parameters())
+    assert Config.from_flat(config.flat()) == config
+
+
+def test_defaults_are_in_their_own_range_and_documented() -> None:
+    for parameter in Config.parameters().values():
+        assert parameter.check(parameter.default) == parameter.default
+        assert parameter.doc
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"match.topk": 3}, "did you mean 'match.top_k'"),
+        ({"match.top_k": 0}, "match.top_k must be in [1, 1000], not 0"),
+        ({"match.top_k": 2.5}, "match.top_k must be int"),
+        ({"match.top_k": True}, "match.top_k must be int"),
+        ({"exclusion.time_s": float("nan")}, "exclusion.time_s must be in [0, 86400] s"),
+        ({"exclusion.time_s": "ten"}, "exclusion.time_s must be float"),
+        ({"verification.features": "surf"}, "must be one of sift, orb"),
+        ({"consistency.min_hits": 4}, "must not be larger than consistency.window"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.from_flat(values)
+    assert message in str(error.value)
+
+
+def test_an_integer_is_a_float_where_a_float_is_wanted() -> None:
+    assert Config.from_flat({"exclusion.time_s": 7}).exclusion.time_s == 7.0
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "a: [", "just words"])
+def test_a_file_without_parameters_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml|unknown parameter"):
+        Config.from_yaml(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        Config.from_yaml(tmp_path / "none.yaml")
+
+
+def test_a_plain_tree_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text("match: {top_k: 3}\nkeyframe: {min_interval_s: 1}\n")
+    config = Config.from_yaml(path)
+    assert (config.match.top_k, config.keyframe.min_interval_s) == (3, 1.0)

@@ -1,0 +1,1 @@
+"""Loop closure by visual place recognition."""

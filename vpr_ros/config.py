@@ -1,0 +1,318 @@
+"""Every parameter of vpr_ros, once: default, meaning, unit, range.
+
+YAML files, ROS parameters, `vpr --set` and docs/parameters.md use the dotted path of the field (`match.top_k`) and are
+made from these classes or checked against them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+import yaml
+
+from vpr_ros.errors import ConfigError
+
+Scalar = bool | int | float | str
+T = TypeVar("T", bound=Scalar)
+
+
+def parameter(
+    default: T,
+    doc: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> T:
+    """A dataclass field with its documentation and its closed range [low, high] or its choices."""
+    metadata = {"doc": doc, "unit": unit, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter as a user sees it."""
+
+    name: str
+    type: type
+    default: Scalar
+    doc: str
+    unit: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+
+    @property
+    def range(self) -> str:
+        if self.choices:
+            return " | ".join(self.choices)
+        if self.low is None and self.high is None:
+            return ""
+        return (
+            f"[{'-inf' if self.low is None else f'{self.low:g}'}, {'inf' if self.high is None else f'{self.high:g}'}]"
+        )
+
+    def check(self, value: Any) -> Any:
+        """The value in this parameter's type. Raises ConfigError, naming the parameter and what it allows."""
+        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.type:
+            raise ConfigError(f"{self.name} must be {self.type.__name__}, not {value!r}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
+        number: Any = value  # compared so that NaN is out of every range
+        if not ((self.low is None or number >= self.low) and (self.high is None or number <= self.high)):
+            raise ConfigError(
+                f"{self.name} must be in {self.range}{f' {self.unit}' if self.unit else ''}, not {value!r}"
+            )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    path: str = parameter("", "ONNX model file; empty means the model that ships with vpr_ros")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    backend: str = parameter("auto", "what runs the model", choices=("auto", "onnxruntime"))
+    threads: int = parameter(0, "threads for inference; 0 lets the engine choose", low=0, high=256)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeConfig:
+    """A frame is a keyframe if enough time has passed and anything has changed enough since the last one."""
+
+    min_interval_s: float = parameter(0.2, "least time between keyframes", unit="s", low=0.0, high=3600.0)
+    max_similarity: float = parameter(
+        0.9, "a frame less similar to the last keyframe than this is new; 1 makes every frame new", low=-1.0, high=1.0
+    )
+    min_distance_m: float = parameter(
+        0.5, "distance from the last keyframe that makes a frame new (needs odometry)", unit="m", low=0.0, high=1000.0
+    )
+    min_angle_deg: float = parameter(
+        15.0,
+        "rotation since the last keyframe that makes a frame new (needs odometry)",
+        unit="deg",
+        low=0.0,
+        high=180.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExclusionConfig:
+    """Which keyframes of the running session are too recent to be a revisit; any one of the rules excludes."""
+
+    time_s: float = parameter(10.0, "keyframes younger than this are no revisit", unit="s", low=0.0, high=86400.0)
+    distance_m: float = parameter(
+        3.0,
+        "keyframes less travelled path ago than this are no revisit (needs odometry)",
+        unit="m",
+        low=0.0,
+        high=100000.0,
+    )
+    count: int = parameter(5, "the last so many keyframes are no revisit", low=0, high=1000000)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchConfig:
+    top_k: int = parameter(20, "keyframes looked up per query", low=1, high=1000)
+    min_similarity: float = parameter(0.3, "least cosine similarity of a match", low=-1.0, high=1.0)
+    island_gap: int = parameter(
+        5, "candidates at most this many keyframes apart are one place (island)", low=0, high=10000
+    )
+    max_ambiguity: float = parameter(
+        0.98, "most that the runner-up's similarity may be of the best one's; 1 never rejects", low=0.0, high=1.0
+    )
+    cooldown_s: float = parameter(
+        0.0, "after an accepted loop closure, none for this long", unit="s", low=0.0, high=3600.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyConfig:
+    window: int = parameter(3, "how many consecutive queries are looked at, this one included", low=1, high=100)
+    min_hits: int = parameter(
+        2, "how many of them must point to the same place; 1 switches the check off", low=1, high=100
+    )
+    max_gap: int = parameter(10, "same place: at most this many keyframes apart", low=0, high=10000)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationConfig:
+    enabled: bool = parameter(True, "check candidates by local features and epipolar geometry")
+    features: str = parameter("sift", "local features: sift is robust, orb is fast", choices=("sift", "orb"))
+    max_features: int = parameter(800, "local features kept per image", low=50, high=10000)
+    max_size_px: int = parameter(
+        640, "images are shrunk to at most this width for local features", unit="px", low=64, high=8192
+    )
+    max_candidates: int = parameter(3, "candidates of the best place that are verified", low=1, high=100)
+    max_ratio: float = parameter(
+        0.85, "Lowe's ratio test: nearest over second nearest descriptor distance", low=0.1, high=1.0
+    )
+    max_error_px: float = parameter(
+        1.5, "an inlier lies this close to its epipolar line", unit="px", low=0.1, high=50.0
+    )
+    min_inliers: int = parameter(20, "least inliers of an accepted match", low=5, high=10000)
+    min_inlier_ratio: float = parameter(0.3, "least share of the feature matches that are inliers", low=0.0, high=1.0)
+    min_coverage: float = parameter(
+        0.2, "least share of the image's 4 x 4 cells that hold an inlier", low=0.0, high=1.0
+    )
+    unknown_scale_sigma_m: float = parameter(
+        5.0,
+        "standard deviation given to the distance between the two cameras, which one camera cannot see",
+        unit="m",
+        low=0.01,
+        high=1000.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OdometryConfig:
+    """A closure that odometry rules out is rejected. Used only where both frames carry odometry of one session."""
+
+    gate_enabled: bool = parameter(True, "reject closures that odometry rules out")
+    drift_per_m: float = parameter(0.1, "odometry error per metre travelled", unit="m/m", low=0.0, high=10.0)
+    max_distance_m: float = parameter(
+        10.0, "how far apart two cameras may be and still see the same place", unit="m", low=0.0, high=1000.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    clock_jump_s: float = parameter(
+        1.0,
+        "a stamp this far before the last one starts a new session; a smaller step back drops the frame",
+        unit="s",
+        low=0.0,
+        high=86400.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Only the ROS node reads these."""
+
+    autostart: bool = parameter(True, "configure and activate at start, without a lifecycle manager")
+    image_transport: str = parameter("raw", "subscribe to image or to image/compressed", choices=("raw", "compressed"))
+    use_odometry: bool = parameter(True, "subscribe to odom; it is optional and may stay silent")
+    max_odometry_age_s: float = parameter(
+        0.2, "odometry further than this from the image's stamp is not used", unit="s", low=0.0, high=10.0
+    )
+    maps_directory: str = parameter("~/.ros/vpr_maps", "save_map and load_map stay inside this folder")
+    map: str = parameter("", "name of a map to load at start; empty starts with an empty map")
+    no_data_s: float = parameter(
+        5.0, "silence on the image topic that becomes a diagnostic", unit="s", low=0.1, high=3600.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All stages. `Config()` is the default configuration."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    keyframe: KeyframeConfig = field(default_factory=KeyframeConfig)
+    exclusion: ExclusionConfig = field(default_factory=ExclusionConfig)
+    match: MatchConfig = field(default_factory=MatchConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    verification: VerificationConfig = field(default_factory=VerificationConfig)
+    odometry: OdometryConfig = field(default_factory=OdometryConfig)
+    session: SessionConfig = field(default_factory=SessionConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
+
+    @staticmethod
+    def parameters() -> dict[str, Parameter]:
+        """Every parameter by its dotted name, in the order of the file."""
+        return {p.name: p for stage, kind in _stages() for p in _parameters_of(stage, kind)}
+
+    @classmethod
+    def from_flat(cls, values: Mapping[str, Any]) -> Config:
+        """From `{"match.top_k": 10, ...}`; what is not named keeps its default.
+
+        Raises ConfigError for an unknown name (with the nearest known one), a wrong type, a value out of range, or a
+        consistency window smaller than the hits it asks for.
+        """
+        known = cls.parameters()
+        stages: dict[str, dict[str, Scalar]] = {}
+        for name, value in values.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                raise ConfigError(f"unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            stage, _, leaf = name.partition(".")
+            stages.setdefault(stage, {})[leaf] = known[name].check(value)
+        kinds = dict(_stages())
+        config = cls(**{stage: kinds[stage](**leaves) for stage, leaves in stages.items()})
+        if config.consistency.min_hits > config.consistency.window:
+            raise ConfigError("consistency.min_hits must not be larger than consistency.window")
+        return config
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Config:
+        """From a ROS parameter file (`/**: ros__parameters: ...`) or the same without those two levels."""
+        try:
+            tree = yaml.safe_load(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+        if isinstance(tree, dict) and len(tree) == 1:
+            inner = next(iter(tree.values()))
+            if isinstance(inner, dict) and "ros__parameters" in inner:
+                tree = inner["ros__parameters"]
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} holds no parameters")
+        return cls.from_flat(dict(_flatten(tree)))
+
+    def flat(self) -> dict[str, Scalar]:
+        """`{"match.top_k": 10, ...}` with every parameter."""
+        return dict(_flatten(dataclasses.asdict(self)))
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """A copy with some parameters changed; raises like `from_flat`."""
+        return Config.from_flat(self.flat() | dict(values))
+
+
+def _stages() -> list[tuple[str, type]]:
+    return list(get_type_hints(Config).items())
+
+
+def _parameters_of(stage: str, kind: type) -> Iterator[Parameter]:
+    hints = get_type_hints(kind)
+    for f in dataclasses.fields(kind):
+        yield Parameter(f"{stage}.{f.name}", hints[f.name], cast(Scalar, f.default), **f.metadata)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def ros_yaml(config: Config) -> str:
+    """A commented ROS parameter file with every parameter: what config/vpr.yaml holds."""
+    lines = [
+        "# Every parameter at its default. Made by `python -m vpr_ros.config > config/vpr.yaml`; a test compares them.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    stage = ""
+    for name, p in Config.parameters().items():
+        head, _, leaf = name.partition(".")
+        if head != stage:
+            lines.append(f"    {head}:")
+            stage = head
+        value = yaml.safe_dump(config.flat()[name]).removesuffix("...\n").strip()
+        note = ", ".join(part for part in (p.unit, p.range) if part)
+        lines.append(f"      {leaf}: {value}  # {p.doc}{f' ({note})' if note else ''}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(ros_yaml(Config()), end="")

@@ -1,0 +1,29 @@
+"""What can go wrong, as a user would name it. The library raises these; only the command line exits."""
+
+
+class VprError(Exception):
+    """Base of every error this library raises on purpose; its text names the fix."""
+
+
+class ConfigError(VprError):
+    """A parameter that is unknown, of the wrong type or out of range."""
+
+
+class ModelError(VprError):
+    """A model file that is missing, corrupt, foreign or does not keep its contract."""
+
+
+class MapError(VprError):
+    """A map file that is missing, corrupt, of another format version or made with another model."""
+
+
+class ImageError(VprError):
+    """An image that cannot be decoded: unknown encoding, zero size, too few bytes."""
+
+
+class SourceError(VprError):
+    """A data source (image folder, video, bag) that is missing or not laid out as expected."""
+
+
+class FrameOrderError(VprError):
+    """A frame that is not newer than the one before it."""

@@ -1,0 +1,165 @@
+"""The nouns of place recognition. Frozen; stamps are integer nanoseconds; images are RGB uint8.
+
+Transforms are 4x4 float64 matrices named `a_from_b`: they take a point in frame b to frame a.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8, RGB."""
+Descriptor = NDArray[np.float32]
+"""(D,) float32, unit length."""
+Pose = NDArray[np.float64]
+"""(4, 4) float64, a rigid transform."""
+
+
+class MatchStatus(IntEnum):
+    """What became of a query. The values are those of `vpr_msgs/msg/PlaceMatch`."""
+
+    ACCEPTED = 0
+    NO_MAP = 1
+    RECENT = 2
+    LOW_SCORE = 3
+    AMBIGUOUS = 4
+    INCONSISTENT = 5
+    GEOMETRY = 6
+    ODOMETRY = 7
+    COOLDOWN = 8
+
+    @property
+    def reason(self) -> str:
+        """One sentence for people."""
+        return _REASONS[self]
+
+
+_REASONS = {
+    MatchStatus.ACCEPTED: "a loop closure",
+    MatchStatus.NO_MAP: "the map holds no keyframes yet",
+    MatchStatus.RECENT: "every keyframe is too recent to be a revisit",
+    MatchStatus.LOW_SCORE: "the best keyframe is not similar enough",
+    MatchStatus.AMBIGUOUS: "another place in the map looks about as similar",
+    MatchStatus.INCONSISTENT: "the queries just before did not point to this place",
+    MatchStatus.GEOMETRY: "too few local features agree on one camera motion",
+    MatchStatus.ODOMETRY: "odometry says that the robot cannot be there",
+    MatchStatus.COOLDOWN: "a closure was published moments ago",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Pinhole intrinsics in pixels of an image of `width` x `height`; `distortion` in OpenCV's order.
+
+    A `fisheye` camera uses OpenCV's equidistant model.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    distortion: tuple[float, ...] = ()
+    fisheye: bool = False
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(3, 3) calibration matrix K."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One camera image and what was known when it was taken."""
+
+    stamp_ns: int
+    image: Image
+    camera: Camera | None = None
+    odom_from_body: Pose | None = None
+    frame_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalFeatures:
+    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8."""
+
+    points: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keyframe:
+    """A frame that the map remembers. `id` is its position in the map, from 0.
+
+    `travelled_m` is the path length since its session began, or None where there was no odometry.
+    """
+
+    id: int
+    session: str
+    stamp_ns: int
+    descriptor: Descriptor
+    features: LocalFeatures | None = None
+    camera: Camera | None = None
+    odom_from_body: Pose | None = None
+    travelled_m: float | None = None
+    frame_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A keyframe of the map and its cosine similarity with the query, in [-1, 1]."""
+
+    keyframe_id: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verification:
+    """What local geometry says of a pair of images.
+
+    `coverage` is the share of the query image's 4 x 4 cells that hold an inlier.
+    `match_from_query` takes points of the query camera to the match camera; its translation has unit length (one
+    camera cannot see scale) and is None without intrinsics. `covariance` is (6, 6): x y z in m, then rotation in rad.
+    """
+
+    inliers: int
+    inlier_ratio: float
+    coverage: float
+    match_from_query: Pose | None = None
+    covariance: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceMatch:
+    """The answer to one query, accepted or not, with the numbers behind it.
+
+    Fields from `match_id` on are None where the search never got that far.
+    """
+
+    stamp_ns: int
+    status: MatchStatus
+    frame_id: str = ""
+    keyframe_id: int | None = None
+    """The id under which the query itself was added to the map, if it was."""
+    match_id: int | None = None
+    match_stamp_ns: int | None = None
+    match_session: str | None = None
+    similarity: float | None = None
+    runner_up: float | None = None
+    """Similarity of the best keyframe that belongs to another place (island)."""
+    consistent_count: int = 0
+    verification: Verification | None = None
+    candidates: tuple[Candidate, ...] = field(default=())
+    """Best first; what recall@k is computed from."""
+
+    @property
+    def accepted(self) -> bool:
+        return self.status is MatchStatus.ACCEPTED
