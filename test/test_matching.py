@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpr_ros.config import ExclusionConfig
+from vpr_ros.matching import Links, consistent_count, eligible_stop, is_ambiguous, islands
+from vpr_ros.types import Candidate, Keyframe
+
+NO_LINKS = Links(5)
+
+
+def keyframe(i: int, stamp_s: float, travelled_m: float | None = None) -> Keyframe:
+    return Keyframe(i, "s", round(stamp_s * 1e9), np.ones(1, np.float32), travelled_m=travelled_m)
+
+
+drives = st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 5)), min_size=0, max_size=30)
+
+
+@given(drives, st.booleans(), st.floats(0, 60), st.floats(0, 60), st.integers(0, 10), st.integers(0, 7))
+def test_eligible_stop_is_what_the_three_rules_leave(
+    steps: list[tuple[float, float]], has_odometry: bool, time_s: float, distance_m: float, count: int, first_id: int
+) -> None:
+    """Against the obvious: ask every rule of every keyframe."""
+    stamp, path, session = 0.0, 0.0, []
+    for i, (dt, dx) in enumerate(steps):
+        stamp, path = stamp + dt, path + dx
+        session.append(keyframe(first_id + i, stamp, path if has_odometry else None))
+    now_ns, now_m = round((stamp + 0.5) * 1e9), path + 0.25 if has_odometry else None
+    config = ExclusionConfig(time_s, distance_m, count)
+    allowed = [
+        k.id
+        for i, k in enumerate(session)
+        if now_ns - k.stamp_ns >= time_s * 1e9
+        and (now_m is None or k.travelled_m is None or now_m - k.travelled_m >= distance_m)
+        and i < len(session) - count
+    ]
+    assert list(range(first_id, eligible_stop(session, first_id, now_ns, now_m, config))) == allowed
+
+
+def test_an_earlier_session_is_never_excluded() -> None:
+    assert eligible_stop([], 12, 0, None, ExclusionConfig(1000.0, 1000.0, 1000)) == 12
+
+
+candidate_lists = st.lists(st.tuples(st.integers(0, 60), st.floats(-1, 1)), max_size=15, unique_by=lambda c: c[0]).map(
+    lambda pairs: sorted((Candidate(i, s) for i, s in pairs), key=lambda c: -c.similarity)
+)
+
+
+@given(candidate_lists, st.integers(0, 8))
+def test_a_place_begins_where_no_better_candidate_is_near(candidates: list[Candidate], gap: int) -> None:
+    found = islands(candidates, gap, NO_LINKS)
+    alone = [
+        c for i, c in enumerate(candidates) if all(abs(c.keyframe_id - b.keyframe_id) > gap for b in candidates[:i])
+    ]
+    assert [island.best for island in found] == alone
+    assert sorted(c.keyframe_id for i in found for c in i.candidates) == sorted(c.keyframe_id for c in candidates)
+    for island in found:
+        assert list(island.candidates) == [c for c in candidates if c in island.candidates]
+        for i, c in enumerate(island.candidates[1:], start=1):
+            assert any(abs(c.keyframe_id - b.keyframe_id) <= gap for b in island.candidates[:i])
+
+
+def test_weak_candidates_do_not_bridge_two_places() -> None:
+    strong_at_0_and_6 = [Candidate(0, 0.9), Candidate(6, 0.89), Candidate(2, 0.3), Candidate(4, 0.2)]
+    assert [island.best.keyframe_id for island in islands(strong_at_0_and_6, 2, NO_LINKS)] == [0, 6]
+
+
+def test_an_accepted_closure_makes_two_laps_one_place() -> None:
+    candidates = [Candidate(100, 0.9), Candidate(10, 0.89), Candidate(300, 0.2)]
+    assert len(islands(candidates, 5, NO_LINKS)) == 3
+    linked = islands(candidates, 5, Links(5, [(12, 98)]))
+    assert [sorted(c.keyframe_id for c in island.candidates) for island in linked] == [[10, 100], [300]]
+
+
+@given(st.integers(1, 20), st.integers(0, 200), st.integers(0, 200), st.integers(-500, 500), st.integers(-500, 500))
+def test_links_join_everything_within_the_gap_and_nothing_beyond_two(gap: int, a: int, b: int, i: int, j: int) -> None:
+    links = Links(gap, [(a, b)])
+    first, second = a + i, b + j
+    if abs(i) <= gap and abs(j) <= gap:
+        assert links.join(first, second)
+        assert links.join(second, first)
+    far = min(max(abs(first - a), abs(second - b)), max(abs(first - b), abs(second - a)))
+    if far >= 2 * gap:
+        assert not links.join(first, second)
+
+
+def test_ambiguity() -> None:
+    assert is_ambiguous(0.8, 0.79, 0.95)
+    assert not is_ambiguous(0.8, 0.7, 0.95)
+    assert not is_ambiguous(0.8, None, 0.95)
+    assert not is_ambiguous(0.8, 0.8, 1.0)
+    assert not is_ambiguous(-0.1, -0.2, 0.95)
+
+
+def test_consistency_counts_the_queries_that_agree() -> None:
+    assert consistent_count([], 50, 10, NO_LINKS) == 1
+    assert consistent_count([45, None, 61], 50, 10, NO_LINKS) == 2
+    assert consistent_count([45, 300], 50, 10, Links(10, [(302, 52)])) == 3

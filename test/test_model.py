@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import save_grid_model
+
+from vpr_ros.config import EngineConfig
+from vpr_ros.engines import describe_image, open_engine
+from vpr_ros.errors import ModelError
+from vpr_ros.model import FORMAT, PlaceModel, shipped_model
+
+
+def test_a_model_says_what_it_is(grid_model_path: Path) -> None:
+    model = PlaceModel.open(grid_model_path)
+    assert (model.name, model.width, model.height, model.dim) == ("grid", 64, 48, 144)
+    assert model.id == hashlib.sha256(grid_model_path.read_bytes()).hexdigest()
+
+
+def test_the_engine_returns_unit_descriptors_whatever_the_batch(grid_model: PlaceModel) -> None:
+    engine = open_engine(grid_model, EngineConfig(threads=1))
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+    together = engine.describe(images)
+    assert together.shape == (3, 144)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-4)
+    for image, descriptor in zip(images, together, strict=True):
+        np.testing.assert_allclose(describe_image(engine, image), descriptor, atol=1e-6)
+
+
+def test_an_image_of_any_size_is_resized(grid_model: PlaceModel) -> None:
+    engine = open_engine(grid_model, EngineConfig())
+    small = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    large = np.kron(small, np.ones((4, 4, 1), np.uint8))
+    np.testing.assert_allclose(describe_image(engine, large), describe_image(engine, small), atol=1e-5)
+
+
+def test_a_missing_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot read model"):
+        PlaceModel.open(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("size", [0, 10, 500])
+def test_a_truncated_model(tmp_path: Path, grid_model_path: Path, size: int) -> None:
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(grid_model_path.read_bytes()[:size])
+    with pytest.raises(ModelError, match=r"corrupt or no ONNX model|must map|was not exported"):
+        PlaceModel.open(path)
+
+
+def test_a_foreign_model(tmp_path: Path) -> None:
+    path = save_grid_model(tmp_path / "foreign.onnx", metadata={"author": "somebody"})
+    with pytest.raises(ModelError, match=f"was not exported for vpr_ros.*{FORMAT}"):
+        PlaceModel.open(path)
+
+
+def test_the_shipped_model_opens() -> None:
+    model = PlaceModel.open(shipped_model())
+    assert len(model.content) <= 12e6
+    assert {"name", "recipe", "commit", "trained_on"} <= set(model.metadata)

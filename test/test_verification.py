@@ -1,0 +1,192 @@
+"""A scene of known points seen by two known cameras: everything the verifier says can be checked."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from conftest import texture
+
+from vpr_ros.config import VerificationConfig
+from vpr_ros.types import Camera, LocalFeatures, Pose
+from vpr_ros.verification import GeometricVerifier, coverage, motion_covariance, sampson_errors
+
+CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480)
+DISTORTED = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0))
+FISHEYE = Camera(300.0, 300.0, 320.0, 240.0, 640, 480, distortion=(0.01, -0.005, 0.001, 0.0), fisheye=True)
+
+
+def motion(rotation_vector: list[float], translation: list[float]) -> Pose:
+    pose = np.eye(4)
+    pose[:3, :3] = cv2.Rodrigues(np.array(rotation_vector))[0]
+    pose[:3, 3] = translation
+    return pose
+
+
+MATCH_FROM_QUERY = motion([0.03, -0.12, 0.02], [0.5, 0.05, 0.9])
+
+
+def project(points: np.ndarray, camera: Camera) -> np.ndarray:
+    """(N, 3) in the camera's frame -> (N, 2) px, by OpenCV's own projection."""
+    if len(points) == 0:
+        return np.zeros((0, 2))
+    zero, distortion = np.zeros(3), np.array(camera.distortion or (0.0,) * 4)
+    if camera.fisheye:
+        return cv2.fisheye.projectPoints(points[None], zero, zero, camera.matrix, distortion)[0][0]
+    return cv2.projectPoints(points, zero, zero, camera.matrix, distortion)[0][:, 0]
+
+
+def two_views(
+    inliers: int,
+    outliers: int,
+    query_camera: Camera = CAMERA,
+    match_camera: Camera = CAMERA,
+    noise_px: float = 0.3,
+    seed: int = 0,
+) -> tuple[LocalFeatures, LocalFeatures]:
+    """Features whose descriptors match one to one; `outliers` of them lie anywhere."""
+    rng = np.random.default_rng(seed)
+    points = np.column_stack(
+        [rng.uniform(-4, 4, inliers), rng.uniform(-2.5, 2.5, inliers), rng.uniform(6, 20, inliers)]
+    )
+    seen = points @ MATCH_FROM_QUERY[:3, :3].T + MATCH_FROM_QUERY[:3, 3]
+    query = np.vstack([project(points, query_camera), rng.uniform([0, 0], [640, 480], (outliers, 2))])
+    match = np.vstack([project(seen, match_camera), rng.uniform([0, 0], [640, 480], (outliers, 2))])
+    descriptors = rng.integers(0, 256, (inliers + outliers, 128), dtype=np.uint8)
+    noise = rng.normal(0, noise_px, (2, inliers + outliers, 2))
+    order = rng.permutation(inliers + outliers)
+    return (
+        LocalFeatures((query + noise[0]).astype(np.float32), descriptors),
+        LocalFeatures((match + noise[1]).astype(np.float32)[order], descriptors[order]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("query_camera", "match_camera"),
+    [(CAMERA, CAMERA), (DISTORTED, DISTORTED), (FISHEYE, FISHEYE), (CAMERA, DISTORTED)],
+)
+def test_the_motion_is_found_in_its_direction(query_camera: Camera, match_camera: Camera) -> None:
+    query, match = two_views(150, 60, query_camera, match_camera)
+    found = GeometricVerifier(VerificationConfig()).verify(query, query_camera, match, match_camera)
+    assert 130 <= found.inliers <= 165
+    assert found.inlier_ratio == pytest.approx(found.inliers / 210)
+    assert found.coverage > (0.3 if query_camera.fisheye else 0.7)  # a fisheye's image is wider than the scene
+    assert found.match_from_query is not None
+    turn = found.match_from_query[:3, :3].T @ MATCH_FROM_QUERY[:3, :3]
+    assert np.degrees(np.linalg.norm(cv2.Rodrigues(turn)[0])) < 1.0
+    direction = MATCH_FROM_QUERY[:3, 3] / np.linalg.norm(MATCH_FROM_QUERY[:3, 3])
+    assert np.linalg.norm(found.match_from_query[:3, 3]) == pytest.approx(1.0)
+    assert found.match_from_query[:3, 3] @ direction > np.cos(np.radians(8.0))
+
+
+def test_without_intrinsics_inliers_but_no_motion() -> None:
+    found = GeometricVerifier(VerificationConfig()).verify(*_interleave(two_views(150, 60), None))
+    assert 130 <= found.inliers <= 170
+    assert found.match_from_query is None
+    assert found.covariance is None
+
+
+@pytest.mark.parametrize("camera", [CAMERA, None])
+def test_chance_matches_find_no_motion(camera: Camera | None) -> None:
+    default = VerificationConfig()
+    for seed in range(20):
+        found = GeometricVerifier(default).verify(*_interleave(two_views(0, 60, seed=seed), camera))
+        assert found.inliers < default.min_inliers
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_too_few_features(count: int) -> None:
+    found = GeometricVerifier(VerificationConfig()).verify(*_interleave(two_views(count, 0), CAMERA))
+    assert (found.inliers, found.inlier_ratio, found.coverage) == (0, 0.0, 0.0)
+
+
+def test_the_same_answer_every_time() -> None:
+    arguments = _interleave(two_views(80, 80), CAMERA)
+    first, second = (GeometricVerifier(VerificationConfig()).verify(*arguments) for _ in range(2))
+    assert first.inliers == second.inliers
+    np.testing.assert_array_equal(first.match_from_query, second.match_from_query)
+    np.testing.assert_array_equal(first.covariance, second.covariance)
+
+
+@pytest.mark.parametrize("features", ["sift", "orb"])
+def test_features_of_a_shifted_picture_are_found_again(features: str) -> None:
+    wide = texture(3, 720, 480)
+    verifier = GeometricVerifier(VerificationConfig(features=features))
+    left, right = (
+        verifier.extract(np.ascontiguousarray(wide[:, :640])),
+        verifier.extract(np.ascontiguousarray(wide[:, 80:])),
+    )
+    pairs = verifier.match(left, right)
+    shift = left.points[pairs[:, 0]] - right.points[pairs[:, 1]]
+    assert len(pairs) > 50
+    assert np.mean(np.linalg.norm(shift - [80, 0], axis=1) < 3.0) > 0.8
+
+
+def test_points_are_in_pixels_of_the_image_given_however_it_was_shrunk() -> None:
+    image = texture(4, 640, 480)
+    large = cv2.resize(image, (1280, 960), interpolation=cv2.INTER_CUBIC)
+    verifier = GeometricVerifier(VerificationConfig(max_size_px=640))
+    small_features, large_features = verifier.extract(image), verifier.extract(large)
+    pairs = verifier.match(small_features, large_features)
+    expected = (small_features.points[pairs[:, 0]] + 0.5) * 2 - 0.5
+    assert np.median(np.linalg.norm(large_features.points[pairs[:, 1]] - expected, axis=1)) < 0.5
+
+
+@pytest.mark.parametrize("features", ["sift", "orb"])
+def test_a_blank_image_has_no_features(features: str) -> None:
+    verifier = GeometricVerifier(VerificationConfig(features=features))
+    blank = verifier.extract(np.full((48, 64, 3), 128, np.uint8))
+    assert len(blank) == 0
+    assert verifier.verify(blank, CAMERA, blank, CAMERA).inliers == 0
+
+
+def test_coverage_counts_cells() -> None:
+    grid = np.stack(np.meshgrid(np.arange(8), np.arange(8)), axis=-1).reshape(-1, 2).astype(np.float32)
+    assert coverage(grid, np.ones(64, bool)) == 1.0
+    assert coverage(grid, np.zeros(64, bool)) == 0.0
+    assert coverage(grid, np.arange(64) == 0) == 1 / 16
+    assert coverage(grid, grid[:, 1] < 2) == 4 / 16
+
+
+def test_sampson_error_is_zero_for_the_true_motion() -> None:
+    points = np.random.default_rng(0).uniform([-3, -3, 5], [3, 3, 15], (30, 3))
+    seen = points @ MATCH_FROM_QUERY[:3, :3].T + MATCH_FROM_QUERY[:3, 3]
+    rays = [p[:, :2] / p[:, 2:] for p in (points, seen)]
+    np.testing.assert_allclose(sampson_errors(MATCH_FROM_QUERY, *rays), 0.0, atol=1e-12)
+
+
+def test_the_covariance_is_what_repeated_estimates_scatter_by() -> None:
+    """Monte Carlo: rotation errors of many noisy estimates against the covariance that each claims."""
+    errors, claimed = [], []
+    for seed in range(60):
+        found = GeometricVerifier(VerificationConfig()).verify(
+            *_interleave(two_views(150, 0, noise_px=0.5, seed=seed), CAMERA)
+        )
+        assert found.match_from_query is not None
+        assert found.covariance is not None
+        errors.append(cv2.Rodrigues(found.match_from_query[:3, :3] @ MATCH_FROM_QUERY[:3, :3].T)[0].ravel())
+        claimed.append(np.diag(found.covariance)[3:])
+    scatter, claim = np.std(errors, axis=0), np.sqrt(np.mean(claimed, axis=0))
+    assert np.all(scatter < 3 * claim), (scatter, claim)
+    assert np.all(claim < 3 * scatter), (scatter, claim)
+
+
+def test_the_covariance_is_a_covariance_and_knows_no_scale() -> None:
+    points = np.random.default_rng(0).uniform([-3, -3, 5], [3, 3, 15], (60, 3))
+    pose = MATCH_FROM_QUERY.copy()
+    pose[:3, 3] /= np.linalg.norm(pose[:3, 3])
+    seen = points @ pose[:3, :3].T + pose[:3, 3]
+    rays = [p[:, :2] / p[:, 2:] for p in (points, seen)]
+    covariance = motion_covariance(pose, *rays, noise=1e-3, scale_sigma_m=5.0)
+    np.testing.assert_allclose(covariance, covariance.T)
+    assert np.linalg.eigvalsh(covariance).min() > 0
+    direction = pose[:3, 3]
+    assert np.sqrt(direction @ covariance[:3, :3] @ direction) == pytest.approx(5.0, rel=1e-6)
+    sideways = np.cross(direction, [0.0, 1.0, 0.0])
+    assert np.sqrt(sideways @ covariance[:3, :3] @ sideways) < 0.5
+
+
+def _interleave(
+    views: tuple[LocalFeatures, LocalFeatures], camera: Camera | None
+) -> tuple[LocalFeatures, Camera | None, LocalFeatures, Camera | None]:
+    return views[0], camera, views[1], camera

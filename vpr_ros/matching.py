@@ -1,0 +1,99 @@
+"""Pure decisions about candidates: what may be matched, what is one place, what is ambiguous, what is consistent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vpr_ros.config import ExclusionConfig
+from vpr_ros.types import Candidate, Keyframe
+
+
+def eligible_stop(
+    session: Sequence[Keyframe], first_id: int, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig
+) -> int:
+    """Keyframes with an id below this may be matched; the newer ones are no revisit.
+
+    `session`: the running session's keyframes, oldest first, the first of which has the id `first_id`. Keyframes of other
+    sessions come before it in the map and are never excluded. Stamps and path length only grow within a session, so each
+    rule excludes a suffix.
+    """
+    stop = len(session) - config.count
+    while stop > 0 and _is_recent(session[stop - 1], stamp_ns, travelled_m, config):
+        stop -= 1
+    return first_id + max(0, stop)
+
+
+def _is_recent(keyframe: Keyframe, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig) -> bool:
+    if stamp_ns - keyframe.stamp_ns < config.time_s * 1e9:
+        return True
+    known = travelled_m is not None and keyframe.travelled_m is not None
+    return known and travelled_m - keyframe.travelled_m < config.distance_m  # type: ignore[operator]
+
+
+class Links:
+    """Which parts of the map accepted loop closures have joined, to within about `gap` keyframes.
+
+    Ids are rounded to cells of `gap`; a link joins its two cells and their neighbours, so a look-up costs the same however
+    many links there are.
+    """
+
+    def __init__(self, gap: int, pairs: Iterable[tuple[int, int]] = ()) -> None:
+        self._cell = max(1, gap)
+        self._joined: set[tuple[int, int]] = set()
+        for first, second in pairs:
+            self.add(first, second)
+
+    def add(self, first: int, second: int) -> None:
+        a, b = first // self._cell, second // self._cell
+        for i in (-1, 0, 1):
+            for j in (-1, 0, 1):
+                self._joined.update({(a + i, b + j), (b + j, a + i)})
+
+    def join(self, first: int, second: int) -> bool:
+        """Whether a link joins the neighbourhoods of two keyframe ids."""
+        return (first // self._cell, second // self._cell) in self._joined
+
+
+@dataclass(frozen=True, slots=True)
+class Island:
+    """Candidates that are neighbours in the map: one place. Best first."""
+
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def best(self) -> Candidate:
+        return self.candidates[0]
+
+
+def islands(candidates: Sequence[Candidate], gap: int, links: Links) -> list[Island]:
+    """Group candidates (best first) into places, best place first.
+
+    A candidate belongs to the place of a better one at most `gap` ids away, or in a part of the map that accepted loop
+    closures link with it (or the second visit of a place would make the third ambiguous). Otherwise it is the best of a
+    place of its own. Weak candidates between two strong ones do not make them one place.
+    """
+    places: list[list[Candidate]] = []
+    for candidate in candidates:
+        near = (place for place in places if any(_same_place(candidate, other, gap, links) for other in place))
+        home = next(near, None)
+        if home is None:
+            places.append([candidate])
+        else:
+            home.append(candidate)
+    return [Island(tuple(place)) for place in places]
+
+
+def _same_place(a: Candidate, b: Candidate, gap: int, links: Links) -> bool:
+    return abs(a.keyframe_id - b.keyframe_id) <= gap or links.join(a.keyframe_id, b.keyframe_id)
+
+
+def is_ambiguous(similarity: float, runner_up: float | None, max_ambiguity: float) -> bool:
+    """Whether another place is about as similar. Cosines of whitened descriptors may be negative: those never compete."""
+    return runner_up is not None and max_ambiguity < 1.0 and runner_up > 0 and runner_up > max_ambiguity * similarity
+
+
+def consistent_count(previous: Iterable[int | None], keyframe_id: int, max_gap: int, links: Links) -> int:
+    """How many of the last queries' best keyframes (None: none) and this one lie at the same place."""
+    hits = (p is not None and (abs(p - keyframe_id) <= max_gap or links.join(p, keyframe_id)) for p in previous)
+    return 1 + sum(hits)

@@ -1,0 +1,181 @@
+"""Do two images show the same rigid scene? Local features and epipolar geometry.
+
+Matches that agree on one camera motion are inliers; robust estimation is OpenCV's MAGSAC (Barath et al., CVPR 2019).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr_ros.config import VerificationConfig
+from vpr_ros.types import Camera, Image, LocalFeatures, Pose, Verification
+
+Points = NDArray[np.float64]
+GRID = 4
+CONFIDENCE = 0.999
+MAX_ITERATIONS = 2000
+PIXEL_NOISE = 0.5
+"""Standard deviation of a feature's position in px: no fit is trusted to be better than this."""
+
+
+class GeometricVerifier:
+    """Extracts local features and verifies pairs of images by them."""
+
+    def __init__(self, config: VerificationConfig) -> None:
+        self._config = config
+        self._is_binary = config.features == "orb"
+        create = cv2.ORB_create if self._is_binary else cv2.SIFT_create
+        self._extractor = create(nfeatures=config.max_features)
+        self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING if self._is_binary else cv2.NORM_L2)
+
+    def extract(self, image: Image) -> LocalFeatures:
+        """Local features of an image; points in px of the image given, whatever size they were found at."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        scale = min(1.0, self._config.max_size_px / grey.shape[1])
+        if scale < 1.0:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        keypoints, descriptors = self._extractor.detectAndCompute(grey, None)
+        if descriptors is None:
+            return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32 if self._is_binary else 128), np.uint8))
+        strongest = np.argsort([-k.response for k in keypoints], kind="stable")[: self._config.max_features]
+        points = np.array([k.pt for k in keypoints], dtype=np.float32)[strongest]
+        points = (points + 0.5) / scale - 0.5  # pixel centres are at integers
+        if not self._is_binary:
+            descriptors = _root_sift(descriptors)
+        return LocalFeatures(points.astype(np.float32), descriptors[strongest])
+
+    def verify(
+        self, query: LocalFeatures, query_camera: Camera | None, match: LocalFeatures, match_camera: Camera | None
+    ) -> Verification:
+        """Fit an essential matrix where both cameras are calibrated, otherwise a fundamental matrix, and count inliers."""
+        pairs = self.match(query, match)
+        query_points, match_points = query.points[pairs[:, 0]], match.points[pairs[:, 1]]
+        if len(pairs) < 8:
+            return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
+        if query_camera is not None and match_camera is not None:
+            return self._verify_calibrated(query_points, query_camera, match_points, match_camera)
+        matrix, mask = cv2.findFundamentalMat(
+            query_points, match_points, cv2.USAC_MAGSAC, self._config.max_error_px, CONFIDENCE, MAX_ITERATIONS
+        )
+        inlier = _as_bool(mask, len(pairs)) if matrix is not None else np.zeros(len(pairs), bool)
+        return Verification(int(inlier.sum()), float(inlier.mean()), coverage(query_points, inlier))
+
+    def match(self, query: LocalFeatures, match: LocalFeatures) -> NDArray[np.int64]:
+        """(M, 2) indices of mutual nearest neighbours that pass Lowe's ratio test."""
+        if len(query) < 2 or len(match) < 2:
+            return np.zeros((0, 2), np.int64)
+        forward = self._matcher.knnMatch(query.descriptors, match.descriptors, k=2)
+        backward = {m.queryIdx: m.trainIdx for m in self._matcher.match(match.descriptors, query.descriptors)}
+        kept = [
+            (first.queryIdx, first.trainIdx)
+            for first, second in forward
+            if first.distance < self._config.max_ratio * second.distance and backward[first.trainIdx] == first.queryIdx
+        ]
+        return np.array(kept, dtype=np.int64).reshape(-1, 2)
+
+    def _verify_calibrated(
+        self,
+        query_points: NDArray[np.float32],
+        query_camera: Camera,
+        match_points: NDArray[np.float32],
+        match_camera: Camera,
+    ) -> Verification:
+        query_rays, match_rays = _normalised(query_points, query_camera), _normalised(match_points, match_camera)
+        focal = (query_camera.fx + query_camera.fy + match_camera.fx + match_camera.fy) / 4
+        essential, mask = cv2.findEssentialMat(
+            query_rays,
+            match_rays,
+            np.eye(3),
+            cv2.USAC_MAGSAC,
+            CONFIDENCE,
+            self._config.max_error_px / focal,
+            MAX_ITERATIONS,
+        )
+        if essential is None or essential.shape != (3, 3):
+            return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
+        inlier = _as_bool(mask, len(query_rays))
+        result = Verification(int(inlier.sum()), float(inlier.mean()), coverage(query_points, inlier))
+        if result.inliers < 5:
+            return result
+        query_rays, match_rays = query_rays[inlier], match_rays[inlier]
+        _, rotation, direction, _ = cv2.recoverPose(essential, query_rays, match_rays, np.eye(3))
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation, direction.ravel()
+        spread = motion_covariance(
+            pose, query_rays, match_rays, PIXEL_NOISE / focal, self._config.unknown_scale_sigma_m
+        )
+        return Verification(result.inliers, result.inlier_ratio, result.coverage, pose, spread)
+
+
+def _root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """RootSIFT (Arandjelovic and Zisserman, CVPR 2012) in one byte per bin: Euclid then compares as Hellinger does."""
+    share = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)
+    return np.clip(np.sqrt(share) * 512.0, 0, 255).astype(np.uint8)
+
+
+def _normalised(points: NDArray[np.float32], camera: Camera) -> Points:
+    """(N, 2) px -> (N, 2) on the plane z = 1, without distortion."""
+    distortion = np.array(camera.distortion, dtype=np.float64)
+    undistort = cv2.fisheye.undistortPoints if camera.fisheye else cv2.undistortPoints
+    pixels = points.reshape(-1, 1, 2).astype(np.float64)
+    return undistort(pixels, camera.matrix, distortion if distortion.size else np.zeros(4)).reshape(-1, 2)
+
+
+def _as_bool(mask: NDArray[np.uint8] | None, count: int) -> NDArray[np.bool_]:
+    return np.zeros(count, bool) if mask is None else mask.ravel().astype(bool)
+
+
+def coverage(points: NDArray[np.float32], inlier: NDArray[np.bool_]) -> float:
+    """Share of the 4 x 4 cells over the extent of all matched `points` (N, 2) that hold an inlier.
+
+    Inliers on one poster or one car fill few cells; a place fills many.
+    """
+    if not inlier.any():
+        return 0.0
+    low, high = points.min(axis=0), points.max(axis=0)
+    cells = np.minimum((points[inlier] - low) / np.maximum(high - low, 1e-6) * GRID, GRID - 1).astype(int)
+    return len(np.unique(cells[:, 0] * GRID + cells[:, 1])) / GRID**2
+
+
+def sampson_errors(match_from_query: Pose, query_rays: Points, match_rays: Points) -> Points:
+    """(N,) signed first-order distances to the epipolar constraint x' E x = 0 (Hartley and Zisserman, eq. 11.9)."""
+    tx, ty, tz = match_from_query[:3, 3]
+    essential = np.array([[0, -tz, ty], [tz, 0, -tx], [-ty, tx, 0]]) @ match_from_query[:3, :3]
+    x = np.column_stack([query_rays, np.ones(len(query_rays))])
+    y = np.column_stack([match_rays, np.ones(len(match_rays))])
+    lines, back = x @ essential.T, y @ essential
+    slope = np.sqrt(lines[:, 0] ** 2 + lines[:, 1] ** 2 + back[:, 0] ** 2 + back[:, 1] ** 2)
+    return np.sum(y * lines, axis=1) / np.maximum(slope, 1e-12)
+
+
+def motion_covariance(
+    match_from_query: Pose, query_rays: Points, match_rays: Points, noise: float, scale_sigma_m: float
+) -> NDArray[np.float64]:
+    """(6, 6) covariance of `match_from_query`: x y z in m, then rotation in rad about the match camera's axes.
+
+    Gauss-Newton: sigma^2 (J'J)^-1 of the Sampson errors over rotation (3) and direction of translation (2), with sigma at
+    least `noise` (on the plane z = 1). One camera cannot see the distance l between the views, so l has mean 1 and
+    standard deviation `scale_sigma_m`, and the direction's share grows by E[l^2] = 1 + scale_sigma_m^2.
+    """
+    direction = match_from_query[:3, 3]
+    sideways = np.linalg.svd(direction[None])[2][1:].T  # (3, 2), orthogonal to the direction
+    step = 1e-6
+
+    def residuals(delta: NDArray[np.float64]) -> Points:
+        moved = match_from_query.copy()
+        moved[:3, :3] = cv2.Rodrigues(delta[:3])[0] @ match_from_query[:3, :3]
+        moved[:3, 3] = direction + sideways @ delta[3:]
+        return sampson_errors(moved, query_rays, match_rays)
+
+    errors = residuals(np.zeros(5))
+    jacobian = np.column_stack([(residuals(d) - residuals(-d)) / (2 * step) for d in step * np.eye(5)])
+    variance = max(noise**2, float(errors @ errors) / max(1, len(errors) - 5))
+    # one radian of prior: with a vanishing baseline the direction is unknown, not infinitely wrong
+    spread = np.linalg.inv(jacobian.T @ jacobian / variance + np.eye(5))
+    lift = np.zeros((6, 5))
+    lift[3:, :3], lift[:3, 3:] = np.eye(3), sideways
+    result = lift @ spread @ lift.T
+    result[:3, :3] += scale_sigma_m**2 * (np.outer(direction, direction) + sideways @ spread[3:, 3:] @ sideways.T)
+    return (result + result.T) / 2
