@@ -1,0 +1,1 @@
+"""Ground truth from poses, metrics with their protocol, and the report page."""

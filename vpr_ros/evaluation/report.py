@@ -1,0 +1,386 @@
+"""One self-contained HTML page about one run: numbers, curves, map, gallery, latency, configuration."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vpr_ros.config import Config, Scalar
+from vpr_ros.evaluation.ground_truth import nearest_indices
+from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
+from vpr_ros.types import Image, MatchStatus, PlaceMatch
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_PER_GALLERY = 8
+_IMAGE_WIDTH_PX = 480
+_GREEN, _RED, _AMBER, _BLUE = "#1a9e63", "#d9483b", "#e09a1f", "#3b7dd8"
+_INK = "#010203"
+"""Stands for the page's text colour in plots, so that they follow its light or dark theme."""
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vpr_ros",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.8,
+} | dict.fromkeys(
+    [
+        "text.color",
+        "axes.edgecolor",
+        "axes.labelcolor",
+        "xtick.color",
+        "ytick.color",
+        "grid.color",
+        "legend.labelcolor",
+    ],
+    _INK,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """Where the robot was: `stamps_ns` (N,) int64 ascending and `positions` (N, 3) float64 in m.
+
+    A frame is placed at the nearest stamp, if that is at most `tolerance_s` away.
+    """
+
+    stamps_ns: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    tolerance_s: float = 0.5
+
+    def top_down(self) -> NDArray[np.float64]:
+        """(N, 2) in m, seen from above: x and the larger of z (camera worlds, y down) and y (ROS worlds, z up)."""
+        if len(self.positions) == 0:
+            return np.zeros((0, 2))
+        extent = np.nanmax(self.positions, axis=0) - np.nanmin(self.positions, axis=0)
+        return self.positions[:, [0, 2 if extent[2] > extent[1] else 1]]
+
+    def indices(self, stamps_ns: Sequence[int]) -> NDArray[np.intp]:
+        """Index of each frame's place, -1 where there is none."""
+        stamps = np.asarray(stamps_ns, dtype=np.int64)
+        return nearest_indices(self.stamps_ns, stamps, round(self.tolerance_s * 1e9))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """All that the report shows, as plain data.
+
+    `matches` holds one answer per frame. `latencies` gives the seconds that each stage took, one number per time it
+    ran; stages do not overlap. `image_of` is asked only for frames that the gallery shows, and may not have them.
+    Without `metrics` (no ground truth) or `trajectory` the page leaves out what needs them, and says so.
+    """
+
+    name: str
+    created: str
+    model: Mapping[str, str]
+    config: Mapping[str, Scalar]
+    matches: Sequence[PlaceMatch]
+    metrics: Metrics | None = None
+    trajectory: Trajectory | None = None
+    latencies: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    image_of: Callable[[int], Image | None] = lambda stamp_ns: None
+    notes: Sequence[str] = ()
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """Frames over the seconds of all stages, one stage after the other; None without latencies."""
+        seconds = sum(float(np.sum(stage)) for stage in self.latencies.values())
+        return len(self.matches) / seconds if seconds > 0.0 else None
+
+
+def write_report(path: str | Path, run: Run) -> None:
+    """Writes `run` as a single HTML file that loads nothing from elsewhere."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        run=run,
+        percent=_percent,
+        tiles=_tiles(run),
+        curves=None if run.metrics is None else _curve_plot(run.metrics),
+        trajectory=None if run.trajectory is None else _trajectory_plot(run, run.trajectory),
+        galleries=_galleries(run),
+        rejects=_reject_rows(run.matches),
+        stages=_stage_rows(run.latencies),
+        config=_config_rows(run.config),
+    )
+    Path(path).write_text(html, encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    value: str
+    label: str
+    hint: str = ""
+
+
+def _tiles(run: Run) -> list[_Tile]:
+    accepted = sum(match.accepted for match in run.matches)
+    fps = _number(run.frames_per_second, ".1f")
+    speed = _Tile(fps, "frames per second", "sum of all stages, no waiting")
+    m = run.metrics
+    if m is None:
+        return [_Tile(str(len(run.matches)), "queries"), _Tile(str(accepted), "closures accepted"), speed]
+    apart = f"{m.without_pose} without a pose left out" if m.without_pose else ""
+    uncounted = m.accepted - m.accepted_true - m.accepted_false
+    return [
+        _Tile(str(m.queries), "queries", apart),
+        _Tile(str(m.revisits), "true revisits"),
+        _Tile(str(m.accepted), "closures accepted", f"{uncounted} count neither way" if uncounted else ""),
+        _Tile(_percent(m.precision), "precision", f"{m.accepted_false} false closures"),
+        _Tile(_percent(m.recall), "recall", f"{m.accepted_true} of {m.revisits} revisits"),
+        _Tile(_percent(m.descriptor.max_recall_at_full_precision), "max recall @ 100 % precision", "descriptor alone"),
+        _Tile(_percent(m.verified.max_recall_at_full_precision), "max recall @ 100 % precision", "verified"),
+        speed,
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    label: str
+    source: str | None
+    """A data URI, or None where there is no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    pictures: tuple[_Picture, _Picture]
+    facts: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Gallery:
+    title: str
+    kind: str
+    total: int
+    cards: tuple[_Card, ...]
+    text: str
+
+
+def _galleries(run: Run) -> list[_Gallery]:
+    if run.metrics is None:
+        accepted = [(match, Judgement(Verdict.UNKNOWN)) for match in run.matches if match.accepted]
+        text = "Without poses they cannot be judged: these are the accepted closures, right or wrong."
+        return [_gallery(run, "Accepted closures", "plain", accepted, text)]
+    judged = list(zip(run.matches, run.metrics.judgements, strict=True))
+
+    def of(verdict: Verdict) -> list[tuple[PlaceMatch, Judgement]]:
+        return [pair for pair in judged if pair[1].verdict is verdict]
+
+    return [
+        _gallery(run, "True closures", "true", of(Verdict.TRUE), "Accepted and correct."),
+        _gallery(run, "False closures", "false", of(Verdict.FALSE), "Accepted and wrong."),
+        _gallery(
+            run, "Missed revisits", "missed", of(Verdict.MISSED), "Not accepted; on the right the place seen before."
+        ),
+    ]
+
+
+def _gallery(run: Run, title: str, kind: str, items: Sequence[tuple[PlaceMatch, Judgement]], text: str) -> _Gallery:
+    # spread over the run, since neighbouring frames look the same
+    picks = np.unique(np.linspace(0, len(items) - 1, min(_PER_GALLERY, len(items))).round().astype(int))
+    cards = tuple(_card(run, *items[pick]) for pick in picks)
+    return _Gallery(title, kind, len(items), cards, text)
+
+
+def _card(run: Run, match: PlaceMatch, judgement: Judgement) -> _Card:
+    missed = judgement.verdict is Verdict.MISSED
+    other = judgement.revisit_stamp_ns if missed else match.match_stamp_ns
+    pictures = (_picture(run, "query", match.stamp_ns), _picture(run, "true place" if missed else "match", other))
+    return _Card(pictures, tuple(_facts(match, judgement)), f"{match.status.name.lower()}: {match.status.reason}")
+
+
+def _facts(match: PlaceMatch, judgement: Judgement) -> Iterator[str]:
+    """The numbers behind a match. Those of a missed revisit are about the best guess, which is not in the picture."""
+    if judgement.verdict is Verdict.MISSED:
+        yield "no guess" if match.match_stamp_ns is None else f"best guess {_seconds(match.match_stamp_ns)}"
+    if match.similarity is not None:
+        yield f"similarity {match.similarity:.3f}"
+    if match.verification is not None:
+        yield f"{match.verification.inliers} inliers"
+    if judgement.distance_m is not None and judgement.angle_deg is not None:
+        yield f"{judgement.distance_m:.1f} m, {judgement.angle_deg:.0f}° off"
+
+
+def _picture(run: Run, label: str, stamp_ns: int | None) -> _Picture:
+    if stamp_ns is None:
+        return _Picture(label, None)
+    image = run.image_of(stamp_ns)
+    return _Picture(f"{label} {_seconds(stamp_ns)}", None if image is None else _data_uri(image))
+
+
+def _data_uri(image: Image) -> str:
+    scale = min(1.0, _IMAGE_WIDTH_PX / image.shape[1])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1.0 else image
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class _RejectRow:
+    status: MatchStatus
+    count: int
+    width: float
+    """Length of the bar in percent of the longest."""
+
+
+def _reject_rows(matches: Sequence[PlaceMatch]) -> list[_RejectRow]:
+    counts = count_statuses(matches)
+    longest = max(1, *counts.values())
+    return [_RejectRow(status, count, 100.0 * count / longest) for status, count in counts.items() if count]
+
+
+@dataclass(frozen=True, slots=True)
+class _StageRow:
+    name: str
+    runs: int
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    share: float
+    scale_ms: float
+    """What the full width of the bar plot stands for."""
+
+
+def _stage_rows(latencies: Mapping[str, NDArray[np.float64]]) -> list[_StageRow]:
+    stages = {name: 1e3 * np.asarray(seconds, dtype=np.float64) for name, seconds in latencies.items() if len(seconds)}
+    if not stages:
+        return []
+    total = sum(float(ms.sum()) for ms in stages.values()) or 1.0
+    percentiles = {name: np.percentile(ms, [50, 90, 99]).tolist() for name, ms in stages.items()}
+    scale = max(p99 for _, _, p99 in percentiles.values()) or 1.0
+    rows = []
+    for name, ms in stages.items():
+        median, p90, p99 = percentiles[name]
+        rows.append(_StageRow(name, len(ms), median, p90, p99, float(ms.sum()) / total, scale))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _ConfigRow:
+    name: str
+    value: str
+    unit: str
+    doc: str
+    changed: bool
+
+
+def _config_rows(config: Mapping[str, Scalar]) -> list[_ConfigRow]:
+    known = Config.parameters()
+    rows = []
+    for name, value in config.items():
+        p = known.get(name)
+        unit, doc, changed = (p.unit, p.doc, value != p.default) if p else ("", "", False)
+        rows.append(_ConfigRow(name, str(value).lower() if isinstance(value, bool) else str(value), unit, doc, changed))
+    return rows
+
+
+def _curve_plot(metrics: Metrics) -> str | None:
+    """Both precision-recall curves, or None if there is nothing to recall."""
+    if metrics.revisits == 0:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+        axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.03))
+        named = (
+            ("descriptor alone", metrics.descriptor, _BLUE),
+            ("verified", metrics.verified, _GREEN),
+        )
+        for name, curve, colour in named:
+            if len(curve.thresholds):
+                # a curve of one point would not show without the lead from recall 0
+                recall, precision = np.append(0.0, curve.recall), np.append(curve.precision[0], curve.precision)
+                label = f"{name}, AP {_number(curve.average_precision, '.3f')}"
+                axes.plot(recall, precision, color=colour, linewidth=2, label=label)
+        if metrics.precision is not None and metrics.recall is not None:
+            axes.plot(metrics.recall, metrics.precision, "o", color=_RED, markersize=8, label="accepted", clip_on=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="lower left")
+        return _svg(figure, "Precision over recall")
+
+
+def _trajectory_plot(run: Run, trajectory: Trajectory) -> str | None:
+    """The path from above with the accepted closures, or None if there is no path."""
+    places = trajectory.top_down()
+    if len(places) == 0:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+        axes = figure.add_subplot(xlabel="m", ylabel="m")
+        axes.plot(*places.T, color=_INK, linewidth=1.5, alpha=0.5, label="path")
+        judgements = run.metrics.judgements if run.metrics else [Judgement(Verdict.UNKNOWN)] * len(run.matches)
+        judged = list(zip(run.matches, judgements, strict=True))
+        missed = trajectory.indices([m.stamp_ns for m, j in judged if j.verdict is Verdict.MISSED])
+        missed = missed[missed >= 0]
+        if len(missed):
+            axes.plot(*places[missed].T, "o", color=_AMBER, markersize=3, label="missed revisit", zorder=4)
+        for verdict, label, colour in _CLOSURE_STYLES:
+            chosen = [m for m, j in judged if m.accepted and j.verdict is verdict]
+            _draw_closures(axes, trajectory, places, chosen, label, colour)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.legend(loc="best", fontsize=9)
+        return _svg(figure, "Trajectory from above with loop closures")
+
+
+_CLOSURE_STYLES = (
+    (Verdict.UNKNOWN, "closure, not judged", _BLUE),
+    (Verdict.BORDERLINE, "closure, counts neither way", _BLUE),
+    (Verdict.TRUE, "true closure", _GREEN),
+    (Verdict.FALSE, "false closure", _RED),
+)
+
+
+def _draw_closures(
+    axes: matplotlib.axes.Axes,
+    trajectory: Trajectory,
+    places: NDArray[np.float64],
+    matches: Sequence[PlaceMatch],
+    label: str,
+    colour: str,
+) -> None:
+    pairs = [(match.stamp_ns, match.match_stamp_ns) for match in matches if match.match_stamp_ns is not None]
+    if not pairs:
+        return
+    ends = trajectory.indices(np.array(pairs, dtype=np.int64).ravel().tolist()).reshape(-1, 2)
+    ends = ends[(ends >= 0).all(axis=1)]
+    axes.add_collection(LineCollection(list(places[ends]), colors=colour, linewidths=1.2, alpha=0.7))
+    # lines between places close together are too short to be seen
+    axes.plot(*places[ends[:, 0]].T, "o", color=colour, markersize=4, label=label)
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """Inline SVG in the colours of the page."""
+    buffer = io.StringIO()
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    svg = buffer.getvalue().replace(_INK, "currentColor")
+    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "–" if value is None else format(value, spec)
+
+
+def _percent(ratio: float | None) -> str:
+    # rounded down, so that 100 % means all
+    return "–" if ratio is None else f"{np.floor(1000.0 * ratio + 1e-9) / 10.0:.1f} %"
+
+
+def _seconds(stamp_ns: int) -> str:
+    return f"{stamp_ns // 10**9}.{stamp_ns % 10**9 // 10**6:03d} s"
