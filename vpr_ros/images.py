@@ -1,0 +1,239 @@
+"""Camera messages and image files -> RGB images; and the one resize that training, export and the robot share.
+
+Messages are duck-typed: anything with the attributes of `sensor_msgs/Image`, `CompressedImage` or `CameraInfo` will do,
+whether it comes from rclpy, rosbags or a test.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr_ros.errors import ImageError
+from vpr_ros.types import Camera, Image
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How an encoding stores a pixel. `conversion` is OpenCV's code to RGB, None where it is RGB already."""
+
+    channels: int
+    conversion: int | None
+    bits: int = 8
+    multiple_of: int = 1
+    """Width (and height, where chroma is halved in both) must be a multiple of it."""
+    semi_planar: bool = False
+    """A plane of luma, then one of interleaved chroma with half the rows (4:2:0)."""
+
+
+_LAYOUTS = {
+    "rgb8": _Layout(3, None),
+    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC3": _Layout(3, cv2.COLOR_BGR2RGB),
+    "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "rgb16": _Layout(3, None, bits=16),
+    "bgr16": _Layout(3, cv2.COLOR_BGR2RGB, bits=16),
+    "rgba16": _Layout(4, cv2.COLOR_RGBA2RGB, bits=16),
+    "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, bits=16),
+    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, bits=16),
+    "16UC1": _Layout(1, cv2.COLOR_GRAY2RGB, bits=16),
+    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, multiple_of=2),
+    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, multiple_of=2),
+    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, multiple_of=2),
+    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, multiple_of=2),
+    "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, multiple_of=2, semi_planar=True),
+    "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, multiple_of=2, semi_planar=True),
+}
+# ROS names a mosaic after its first two rows; OpenCV after the second row's second and third pixel: RGGB is "BayerBG".
+for _pattern, _conversion in {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}.items():
+    _LAYOUTS[f"bayer_{_pattern}8"] = _Layout(1, _conversion)
+    _LAYOUTS[f"bayer_{_pattern}16"] = _Layout(1, _conversion, bits=16)
+
+ENCODINGS = tuple(_LAYOUTS)
+"""The encodings of `sensor_msgs/Image` that `decode_image` reads."""
+
+_NOT_PICTURES = {
+    "compresseddepth": "it is a depth image; choose the colour or grey image topic",
+    "theora": "it is a video stream; republish it as jpeg (image_transport republish)",
+    "h264": "it is a video stream; republish it as jpeg",
+    "h265": "it is a video stream; republish it as jpeg",
+    "hevc": "it is a video stream; republish it as jpeg",
+}
+
+_PINHOLE_MODELS = ("plumb_bob", "rational_polynomial")
+_PINHOLE_COEFFICIENTS = (4, 5, 8, 12, 14)  # what OpenCV accepts
+_FISHEYE_MODEL = "equidistant"
+
+
+def decode_image(message: Any) -> Image:
+    """The picture in a `sensor_msgs/Image`: (H, W, 3) uint8 RGB, C-contiguous, never an alias of `message.data`.
+
+    16 bits become 8 in one of two ways. `mono16` and the 16-bit colours span the full 16 bits by definition, so they
+    are divided by 257, as cv_bridge does: brightness stays comparable from image to image. `16UC1` is raw counts of
+    unknown range (a 14-bit thermal camera, say), which that would turn black, so its 1st to 99th percentile is
+    stretched over 0..255, image by image. A driver that publishes 12-bit counts unshifted should call them `16UC1`.
+
+    Raises `ImageError`: an encoding not in `ENCODINGS`, zero size, a `step` or `data` too short, a size that the
+    encoding cannot have.
+    """
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None:
+        raise ImageError(f"encoding {message.encoding!r} is not a picture that can be read; use one of {_known()}")
+    pixels = _pixels(message, layout)
+    if layout.bits == 16:
+        pixels = _eight_bits(pixels, stretch=message.encoding == "16UC1")
+    # cvtColor always allocates; only plain rgb8 could still be a view of the message.
+    return pixels.copy() if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion)
+
+
+def decode_compressed(message: Any) -> Image:
+    """The picture in a `sensor_msgs/CompressedImage`: (H, W, 3) uint8 RGB, C-contiguous.
+
+    JPEG, PNG and whatever else OpenCV reads; grey becomes three equal channels, alpha is dropped, 16 bits become 8 as
+    in `decode_image` (`format` names the original encoding).
+
+    Raises `ImageError`: depth, video, or bytes that do not decode.
+    """
+    original, _, compression = message.format.partition(";")
+    for name, advice in _NOT_PICTURES.items():
+        if name in message.format.lower():
+            raise ImageError(f"format {message.format!r} cannot be read: {advice}")
+    data = np.frombuffer(message.data, np.uint8)
+    # compressed_image_transport's word for "the encoder was handed RGB where it expects BGR".
+    swapped = "compressed rgb" in compression
+    return _decode_bytes(data, f"format {message.format!r}", stretch=original == "16UC1", swapped=swapped)
+
+
+def read_image(path: Path | str) -> Image:
+    """The picture in an image file: (H, W, 3) uint8 RGB, turned upright where EXIF says so.
+
+    Raises `ImageError`: a file that is missing, unreadable or not an image.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+    return _decode_bytes(data, str(path))
+
+
+def camera_from_info(message: Any) -> Camera | None:
+    """Intrinsics of the image that a `sensor_msgs/CameraInfo` belongs to, its `roi` and `binning` applied.
+
+    None where they are not known: K is zero (an uncalibrated driver), the size is zero, or the distortion model is
+    not `plumb_bob`, `rational_polynomial` or `equidistant` and has coefficients that matter.
+    """
+    k = np.asarray(message.k, np.float64)
+    distortion = tuple(float(value) for value in message.d)
+    fisheye = message.distortion_model == _FISHEYE_MODEL
+    if not _distortion_is_known(message.distortion_model, distortion):
+        return None
+    roi, binning_x, binning_y = message.roi, max(1, message.binning_x), max(1, message.binning_y)
+    camera = Camera(
+        fx=float(k[0]) / binning_x,
+        fy=float(k[4]) / binning_y,
+        cx=float(k[2] - roi.x_offset) / binning_x,
+        cy=float(k[5] - roi.y_offset) / binning_y,
+        width=(roi.width or message.width) // binning_x,
+        height=(roi.height or message.height) // binning_y,
+        distortion=distortion if fisheye or any(distortion) else (),
+        fisheye=fisheye,
+    )
+    usable = camera.fx > 0 and camera.fy > 0 and math.isfinite(camera.fx + camera.fy + camera.cx + camera.cy)
+    return camera if usable and camera.width > 0 and camera.height > 0 else None
+
+
+def resize(image: Image, width: int, height: int) -> Image:
+    """THE resize: what training, export and the robot all feed the network with. (height, width, 3) uint8, contiguous.
+
+    An axis that shrinks is averaged (`INTER_AREA`: no aliasing), one that grows is interpolated (`INTER_LINEAR`);
+    OpenCV does either well but not both at once, hence two steps. An image of that size is returned as it is.
+
+    Raises `ImageError` where a size is not positive.
+    """
+    if width <= 0 or height <= 0 or image.size == 0:
+        raise ImageError(f"cannot resize {image.shape[1]} x {image.shape[0]} px to {width} x {height} px")
+    smaller = (min(image.shape[1], width), min(image.shape[0], height))
+    for size, interpolation in ((smaller, cv2.INTER_AREA), ((width, height), cv2.INTER_LINEAR)):
+        if image.shape[1::-1] != size:
+            image = cv2.resize(image, size, interpolation=interpolation)
+    return np.ascontiguousarray(image)
+
+
+def _known() -> str:
+    return ", ".join(ENCODINGS)
+
+
+def _pixels(message: Any, layout: _Layout) -> NDArray[Any]:
+    """(rows, W) or (rows, W, channels) uint8 or uint16 in native order; a view of the message where it can be."""
+    encoding, width, height, step = message.encoding, message.width, message.height, message.step
+    if width == 0 or height == 0:
+        raise ImageError(f"{encoding} image is {width} x {height} px: the driver published an empty image")
+    if width % layout.multiple_of or (layout.semi_planar and height % layout.multiple_of):
+        raise ImageError(f"{encoding} image is {width} x {height} px: its chroma is halved, so its size must be even")
+    if layout.conversion in _DEMOSAIC and min(width, height) < 3:
+        raise ImageError(f"{encoding} image is {width} x {height} px: demosaicing needs 3 x 3")
+    row_bytes = width * layout.channels * layout.bits // 8
+    if step < row_bytes:
+        raise ImageError(f"{encoding} image of {width} px needs {row_bytes} bytes a row, but its step is {step}")
+    rows = height * 3 // 2 if layout.semi_planar else height
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size < rows * step:
+        raise ImageError(
+            f"{encoding} image of {width} x {height} px, step {step}, needs {rows * step} bytes but has {data.size}"
+        )
+    pixels: NDArray[Any] = data[: rows * step].reshape(rows, step)[:, :row_bytes]
+    if layout.bits == 16:
+        order = ">u2" if message.is_bigendian else "<u2"
+        pixels = np.ascontiguousarray(pixels).view(order).astype(np.uint16, copy=False)
+    return pixels if layout.channels == 1 else pixels.reshape(rows, width, layout.channels)
+
+
+_DEMOSAIC = frozenset(layout.conversion for name, layout in _LAYOUTS.items() if name.startswith("bayer"))
+
+
+def _eight_bits(pixels: NDArray[np.uint16], *, stretch: bool) -> Image:
+    low, high = np.percentile(pixels, (1, 99)) if stretch else (0, 65535)
+    scale = 255 / (high - low) if high > low else 0.0
+    return np.clip(np.rint((pixels - np.float32(low)) * np.float32(scale)), 0, 255).astype(np.uint8)
+
+
+def _decode_bytes(data: NDArray[np.uint8], what: str, *, stretch: bool = False, swapped: bool = False) -> Image:
+    if data.size == 0:
+        raise ImageError(f"{what}: the image has no bytes")
+    channels = cv2.IMREAD_GRAYSCALE if stretch else cv2.IMREAD_COLOR
+    try:
+        pixels: NDArray[Any] | None = cv2.imdecode(data, channels | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ImageError(f"{what}: {data.size} bytes do not decode as an image; is it jpeg or png, and whole?")
+    if pixels.dtype == np.uint16:
+        pixels = _eight_bits(pixels, stretch=stretch)
+    if pixels.dtype != np.uint8:
+        raise ImageError(f"{what}: {pixels.dtype} pixels are not a picture; use 8 or 16 bit images")
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _distortion_is_known(model: str, coefficients: tuple[float, ...]) -> bool:
+    if model == _FISHEYE_MODEL:
+        return len(coefficients) == 4  # all zero is a lens too: equidistant, not pinhole
+    if not any(coefficients):
+        return True
+    return model in _PINHOLE_MODELS and len(coefficients) in _PINHOLE_COEFFICIENTS

@@ -1,0 +1,87 @@
+"""Where frames come from: image folders, KITTI and TUM recordings, videos, ROS 2 bags."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from vpr_ros.errors import SourceError
+from vpr_ros.sources.bag import BagSource
+from vpr_ros.sources.base import Source, Trajectory, read_tum_trajectory
+from vpr_ros.sources.folders import IMAGE_SUFFIXES, FolderSource, KittiSource, TumSource
+from vpr_ros.sources.rosbag import BAG_SUFFIXES
+from vpr_ros.sources.video import VIDEO_SUFFIXES, VideoSource
+
+__all__ = [
+    "BagSource",
+    "FolderSource",
+    "KittiSource",
+    "Source",
+    "Trajectory",
+    "TumSource",
+    "VideoSource",
+    "open_source",
+    "read_tum_trajectory",
+]
+
+
+def open_source(path: Path | str, sequence: str | None = None, **options: Any) -> Source:
+    """Open whatever is at `path`, recognised by looking: a bag, a KITTI or TUM tree, an image folder, a video.
+
+    `sequence` names one of several KITTI sequences. `options` go to the source's constructor; those that are None or
+    empty count as not given. Raises `SourceError`: nothing recognised, an option that such a source does not have.
+    """
+    path = Path(path)
+    try:
+        kind = _recognise(path)
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}") from None
+    given = {name: value for name, value in options.items() if value is not None and value != ""}
+    if kind is KittiSource:
+        given["sequence"] = sequence or _only_sequence(path)
+    elif sequence:
+        raise SourceError(f"{path}: a sequence can be chosen in a KITTI tree only, and this has no folder sequences/")
+    allowed = [name for name in inspect.signature(kind).parameters if name not in ("path", "root")]
+    if unknown := sorted(given.keys() - set(allowed)):
+        raise SourceError(f"{path}: a {kind.__name__} has no option {', '.join(unknown)}; it has {', '.join(allowed)}")
+    return kind(path, **given)
+
+
+def _recognise(path: Path) -> type[BagSource | KittiSource | TumSource | FolderSource | VideoSource]:
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    if path.is_file():
+        return _recognise_file(path)
+    suffixes = {child.suffix.lower() for child in path.iterdir()}
+    if (path / "metadata.yaml").exists() or suffixes & BAG_SUFFIXES:
+        return BagSource
+    if (path / "sequences").is_dir():
+        return KittiSource
+    if (path / "rgb.txt").exists():
+        return TumSource
+    if suffixes & IMAGE_SUFFIXES:
+        return FolderSource
+    raise SourceError(
+        f"{path}: not recognised; looked for metadata.yaml, *.db3 or *.mcap (a bag), sequences/ (KITTI), rgb.txt (TUM) "
+        f"and images ({' '.join(sorted(IMAGE_SUFFIXES))})"
+    )
+
+
+def _recognise_file(path: Path) -> type[BagSource | VideoSource]:
+    suffix = path.suffix.lower()
+    if suffix in BAG_SUFFIXES:
+        return BagSource
+    if suffix in VIDEO_SUFFIXES:
+        return VideoSource
+    if suffix == ".bag":
+        raise SourceError(f"{path}: is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst {path.stem}")
+    known = " ".join(sorted(BAG_SUFFIXES | VIDEO_SUFFIXES))
+    raise SourceError(f"{path}: not recognised; a file must be a bag or a video ({known})")
+
+
+def _only_sequence(root: Path) -> str:
+    sequences = sorted(child.name for child in (root / "sequences").iterdir() if child.is_dir())
+    if len(sequences) != 1:
+        raise SourceError(f"{root}: choose a sequence; sequences/ holds {', '.join(sequences) or 'none'}")
+    return sequences[0]

@@ -1,0 +1,236 @@
+"""Frames from a rosbag2 bag."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.images import camera_from_info, decode_compressed, decode_image
+from vpr_ros.sources.base import (
+    Source,
+    Trajectory,
+    pose_from_quaternion,
+    read_tum_trajectory,
+    trajectory_of,
+)
+from vpr_ros.sources.rosbag import Bag, Message, typestore
+from vpr_ros.types import Camera, Frame, Image, Pose
+
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+ODOMETRY = "nav_msgs/msg/Odometry"
+
+_DECODERS = {IMAGE: decode_image, COMPRESSED_IMAGE: decode_compressed}
+_TRUTH_TYPES = (ODOMETRY, "geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped")
+
+ODOMETRY_TOLERANCE_NS = 100_000_000
+"""Odometry further than this from a frame is none: at 1 m/s it would be 10 cm off."""
+
+
+class BagSource(Source):
+    """The images of one topic of a rosbag2 bag (sqlite3 or mcap, a folder or a single file), stamped by their headers.
+
+    - `image_topic`: raw or compressed; may be left empty where the bag has exactly one image topic;
+    - `camera_info_topic`: default the image topic's sibling `camera_info`, where the bag has it;
+    - `odom_topic`: `nav_msgs/Odometry`, the nearest one within `ODOMETRY_TOLERANCE_NS` goes with each frame;
+    - `ground_truth_topic` (`Odometry`, `PoseStamped` or `PoseWithCovarianceStamped`: the camera's pose) or
+      `ground_truth_file` (TUM format, on the headers' clock).
+
+    A truncated or unfinished bag is read to its last good message, and `notes` says so.
+    Raises `SourceError`: a bag that nothing can be read from, a topic that is missing, ambiguous or of another type.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        image_topic: str = "",
+        camera_info_topic: str = "",
+        odom_topic: str = "",
+        ground_truth_topic: str = "",
+        ground_truth_file: Path | str = "",
+        *,
+        odometry_from_poses: bool = False,
+    ) -> None:
+        if ground_truth_topic and ground_truth_file:
+            raise SourceError("pass ground_truth_topic or ground_truth_file, not both")
+        self._path = Path(path)
+        self._odometry: Trajectory | None = None
+        with Bag(path) as bag:
+            self._topic = _image_topic(bag, image_topic)
+            self._type, self._count = bag.topics[self._topic]
+            self._intrinsics = _camera(bag, self._topic, camera_info_topic)
+            reference = read_tum_trajectory(ground_truth_file) if ground_truth_file else None
+            if ground_truth_topic:
+                reference = _trajectory(bag, ground_truth_topic, "ground_truth_topic", _TRUTH_TYPES)
+            if odom_topic:
+                self._odometry = _trajectory(bag, odom_topic, "odom_topic", (ODOMETRY,))
+        super().__init__(self._path.resolve().name, reference=reference, odometry_from_poses=odometry_from_poses)
+        self._tolerance_ns = ODOMETRY_TOLERANCE_NS if ground_truth_topic else self._tolerance_ns
+        self._add_notes(bag)
+        self._bag_ns: dict[int, int] = {}
+        self._all_indexed = False
+
+    def __len__(self) -> int:
+        return self._count
+
+    def image_at(self, stamp_ns: int) -> Image | None:
+        if stamp_ns not in self._bag_ns:
+            self._index()
+        if (bag_ns := self._bag_ns.get(stamp_ns)) is None:
+            return None
+        with Bag(self._path) as bag:
+            for message in bag.messages([self._topic], bag_ns, bag_ns + 1):
+                if _stamp_ns(message) == stamp_ns:
+                    frame = self._frame(message)
+                    return frame.image if isinstance(frame, Frame) else None
+        return None
+
+    def _read(self) -> Iterator[Frame | ImageError]:
+        read = without_odometry = 0
+        with Bag(self._path) as bag:
+            for message in bag.messages([self._topic]):
+                self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
+                item = self._frame(message)
+                read += 1
+                without_odometry += isinstance(item, Frame) and item.odom_from_body is None
+                yield item
+            self._all_indexed = True
+        self._add_notes(bag)
+        if read < self._count:
+            self._note(f"{self._topic} gave {read} of the {self._count} images that the bag announces")
+        if self._odometry is not None and without_odometry:
+            self._note(f"{without_odometry} frames have no odometry within {ODOMETRY_TOLERANCE_NS / 1e9:g} s")
+
+    def _stamps(self) -> NDArray[np.int64]:
+        self._index()
+        return np.array(list(self._bag_ns), np.int64)
+
+    def _index(self) -> None:
+        """Find every image's stamp, which is cheap next to decoding it."""
+        if self._all_indexed:
+            return
+        with Bag(self._path) as bag:
+            for message in bag.messages([self._topic]):
+                self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
+        self._all_indexed = True
+        self._add_notes(bag)
+
+    def _frame(self, message: Message) -> Frame | ImageError:
+        try:
+            content = _deserialized(message, self._type)
+            image = _DECODERS[self._type](content)
+        except ImageError as error:
+            return error
+        stamp_ns = _stamp_ns(message)
+        return Frame(
+            stamp_ns,
+            image,
+            camera=self._camera_of(image),
+            odom_from_body=self._odometry.at(stamp_ns, ODOMETRY_TOLERANCE_NS) if self._odometry else None,
+            frame_id=content.header.frame_id,
+        )
+
+    def _camera_of(self, image: Image) -> Camera | None:
+        camera, (height, width) = self._intrinsics, image.shape[:2]
+        if camera and (camera.width, camera.height) != (width, height):
+            self._note(
+                f"camera_info is for {camera.width} x {camera.height} px, images are {width} x {height} px: not used"
+            )
+            return None
+        return camera
+
+    def _add_notes(self, bag: Bag) -> None:
+        for note in bag.notes:
+            self._note(note)
+
+
+def _image_topic(bag: Bag, requested: str) -> str:
+    if requested:
+        _check_topic(bag, requested, "image_topic", tuple(_DECODERS))
+        return requested
+    found = [name for name, topic in bag.topics.items() if topic.type in _DECODERS and topic.messages]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise SourceError(f"{bag.path}: has no images; its topics are {_listed(bag, bag.topics)}")
+    raise SourceError(f"{bag.path}: has several image topics; pass image_topic=, one of {_listed(bag, found)}")
+
+
+def _check_topic(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> None:
+    fitting = [name for name, (kind, _) in bag.topics.items() if kind in types]
+    if topic not in bag.topics:
+        raise SourceError(f"{bag.path}: has no topic {topic!r}; {option}= can be one of {_listed(bag, fitting)}")
+    if topic not in fitting:
+        raise SourceError(f"{bag.path}: {topic} is {bag.topics[topic].type}; {option}= needs {' or '.join(types)}")
+
+
+def _listed(bag: Bag, topics: Collection[str]) -> str:
+    return (
+        ", ".join(f"{name} ({bag.topics[name].type}, {bag.topics[name].messages} messages)" for name in sorted(topics))
+        or "none"
+    )
+
+
+def _camera(bag: Bag, image_topic: str, requested: str) -> Camera | None:
+    if requested:
+        _check_topic(bag, requested, "camera_info_topic", (CAMERA_INFO,))
+    topic = requested or _camera_info_sibling(image_topic)
+    if topic not in bag.topics or bag.topics[topic].type != CAMERA_INFO:
+        return None
+    for message in bag.messages([topic]):
+        try:
+            return camera_from_info(_deserialized(message, CAMERA_INFO))
+        except ImageError:
+            continue
+    return None
+
+
+def _camera_info_sibling(image_topic: str) -> str:
+    """Where image_transport looks: beside the base topic, of which `/compressed` is a transport."""
+    return image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
+
+
+def _trajectory(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> Trajectory:
+    _check_topic(bag, topic, option, types)
+    kind, poses = bag.topics[topic].type, {}
+    for message in bag.messages([topic]):
+        try:
+            poses[_stamp_ns(message)] = _pose(_deserialized(message, kind))
+        except (ImageError, ValueError):
+            continue
+    if not poses:
+        raise SourceError(f"{bag.path}: {topic} holds no readable pose")
+    return trajectory_of(poses)
+
+
+def _pose(message: Any) -> Pose:
+    pose = getattr(message.pose, "pose", message.pose)  # with covariance, or without
+    position, rotation = pose.position, pose.orientation
+    return pose_from_quaternion(
+        np.array([position.x, position.y, position.z]), np.array([rotation.x, rotation.y, rotation.z, rotation.w])
+    )
+
+
+def _stamp_ns(message: Message) -> int:
+    """The stamp of a message that begins with a header, read without decoding the rest.
+
+    Bag time stands in where a driver left the stamp at zero.
+    """
+    if len(message.data) < 12:
+        return message.bag_ns
+    little_endian = message.data[1] & 1
+    seconds, nanoseconds = struct.unpack_from("<iI" if little_endian else ">iI", message.data, 4)
+    return seconds * 1_000_000_000 + nanoseconds or message.bag_ns
+
+
+def _deserialized(message: Message, kind: str) -> Any:
+    try:
+        return typestore().deserialize_cdr(message.data, kind)
+    except Exception as error:  # rosbags checks no bounds: a short message ends in whatever numpy or struct says
+        raise ImageError(f"{message.topic}: a message of {len(message.data)} bytes is not a {kind}: {error}") from None

@@ -1,0 +1,233 @@
+"""Frames from folders of image files: KITTI odometry, TUM RGB-D, and plain folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.images import read_image
+from vpr_ros.sources.base import (
+    Source,
+    Trajectory,
+    natural_order,
+    read_rows,
+    read_tum_trajectory,
+    stamp_from_seconds,
+    trajectory_of,
+)
+from vpr_ros.types import Camera, Frame, Image, Pose
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+_KITTI_CAMERAS = ("image_0", "image_1", "image_2", "image_3")
+
+# Published by the TUM RGB-D benchmark for its own 640 x 480 images; those of freiburg3 are rectified.
+_TUM_CAMERAS = {
+    1: Camera(517.3, 516.5, 318.6, 255.3, 640, 480, (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
+    2: Camera(520.9, 521.0, 325.1, 249.7, 640, 480, (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
+    3: Camera(535.4, 539.2, 320.1, 247.6, 640, 480),
+}
+
+
+class _ImageFiles(Source):
+    """Frames whose images are files, each with a stamp known beforehand."""
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        stamps: Sequence[int],
+        reference: Trajectory | None,
+        odometry_from_poses: bool,
+    ) -> None:
+        super().__init__(name, reference=reference, odometry_from_poses=odometry_from_poses)
+        self._paths = dict(zip(stamps, paths, strict=True))
+        self._order = tuple(zip(stamps, paths, strict=True))
+        if any(later <= earlier for earlier, later in pairwise(stamps)):
+            self._note("stamps do not always increase from image to image")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def image_at(self, stamp_ns: int) -> Image | None:
+        path = self._paths.get(stamp_ns)
+        try:
+            return read_image(path) if path else None
+        except ImageError:
+            return None
+
+    def _read(self) -> Iterator[Frame | ImageError]:
+        for stamp_ns, path in self._order:
+            try:
+                image = read_image(path)
+            except ImageError as error:
+                yield error
+            else:
+                yield Frame(stamp_ns, image, self._camera(width=image.shape[1], height=image.shape[0]))
+
+    def _stamps(self) -> NDArray[np.int64]:
+        return np.array([stamp_ns for stamp_ns, _ in self._order], np.int64)
+
+    def _camera(self, width: int, height: int) -> Camera | None:
+        """Intrinsics for an image of that size, where they are known."""
+        return None
+
+
+class KittiSource(_ImageFiles):
+    """A sequence of the KITTI odometry benchmark.
+
+    `root/sequences/SS/{times.txt, calib.txt, image_N/%06d.png or .jpg}` and, for ground truth, `root/poses/SS.txt`.
+    Raises `SourceError` with file and line where the layout is not that.
+    """
+
+    def __init__(
+        self, root: Path | str, sequence: str = "00", camera: str = "image_0", *, odometry_from_poses: bool = False
+    ) -> None:
+        root = Path(root)
+        folder = root / "sequences" / sequence
+        paths = _kitti_images(folder, camera)
+        times = folder / "times.txt"
+        stamps = _kitti_stamps(times)
+        numbers = [int(path.stem) for path in paths]
+        if numbers[-1] >= len(stamps):
+            raise SourceError(f"{times}: has {len(stamps)} lines, but there is an image {paths[-1].name}")
+        self._k, camera0_from_camera = _kitti_calibration(folder / "calib.txt", camera)
+        reference = None
+        if (poses := root / "poses" / f"{sequence}.txt").exists():
+            world_from_camera0 = _kitti_poses(poses)
+            if numbers[-1] >= len(world_from_camera0):
+                raise SourceError(
+                    f"{poses}: has {len(world_from_camera0)} lines, but there is an image {paths[-1].name}"
+                )
+            reference = trajectory_of({stamps[n]: world_from_camera0[n] @ camera0_from_camera for n in numbers})
+        super().__init__(
+            f"KITTI {sequence} {camera}", paths, [stamps[n] for n in numbers], reference, odometry_from_poses
+        )
+        if self._k is None:
+            self._note(f"{folder / 'calib.txt'} is missing: the camera's intrinsics are unknown")
+
+    def _camera(self, width: int, height: int) -> Camera | None:
+        if self._k is None:
+            return None
+        fx, fy, cx, cy = self._k
+        return Camera(fx, fy, cx, cy, width, height)
+
+
+class TumSource(_ImageFiles):
+    """A recording of the TUM RGB-D benchmark: `root/rgb.txt` ("timestamp path" a line), optional `groundtruth.txt`.
+
+    Intrinsics are the benchmark's where the folder's name tells the camera (`freiburg1`, `fr1`, ...) and images are
+    640 x 480, else None. Raises `SourceError` with file and line where the layout is not that.
+    """
+
+    def __init__(self, root: Path | str, *, odometry_from_poses: bool = False) -> None:
+        root = Path(root)
+        stamps, paths = [], []
+        for line, words in read_rows(root / "rgb.txt", columns=2):
+            try:
+                stamps.append(stamp_from_seconds(words[0]))
+                paths.append(root / words[1].strip())
+            except (ValueError, IndexError):
+                raise SourceError(f"{root / 'rgb.txt'}:{line}: expected 'timestamp path'") from None
+        if not paths:
+            raise SourceError(f"{root / 'rgb.txt'}: lists no images")
+        truth = root / "groundtruth.txt"
+        reference = read_tum_trajectory(truth) if truth.exists() else None
+        super().__init__(root.resolve().name, paths, stamps, reference, odometry_from_poses)
+
+    def _camera(self, width: int, height: int) -> Camera | None:
+        for number, camera in _TUM_CAMERAS.items():
+            named = f"freiburg{number}" in self.name or f"fr{number}" in self.name
+            if named and (width, height) == (camera.width, camera.height):
+                return camera
+        return None
+
+
+class FolderSource(_ImageFiles):
+    """The images of one folder in natural order (`9.png` before `10.png`), frame i at i / `rate_hz` seconds.
+
+    `poses`: a file in the TUM format on that same clock, for ground truth.
+    Raises `SourceError` where there are no images or `rate_hz` is not positive.
+    """
+
+    def __init__(
+        self, root: Path | str, rate_hz: float = 10.0, poses: Path | str = "", *, odometry_from_poses: bool = False
+    ) -> None:
+        root = Path(root)
+        if not 0 < rate_hz <= 1e9:
+            raise SourceError(f"{root}: rate_hz must be positive, not {rate_hz}")
+        paths = image_files(root)
+        if not paths:
+            raise SourceError(f"{root}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
+        stamps = [round(i * 1_000_000_000 / rate_hz) for i in range(len(paths))]
+        reference = read_tum_trajectory(poses) if poses else None
+        super().__init__(root.resolve().name, paths, stamps, reference, odometry_from_poses)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files right in `folder`, in natural order. Raises `SourceError` where it is not a readable folder."""
+    try:
+        return sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+    except OSError as error:
+        raise SourceError(f"{folder}: {error.strerror}") from None
+
+
+def _kitti_images(folder: Path, camera: str) -> list[Path]:
+    if camera not in _KITTI_CAMERAS:
+        raise SourceError(f"camera must be one of {', '.join(_KITTI_CAMERAS)}, not {camera!r}")
+    if not (folder / camera).is_dir():
+        present = [name for name in _KITTI_CAMERAS if (folder / name).is_dir()]
+        raise SourceError(f"{folder / camera}: no such folder; cameras there: {', '.join(present) or 'none'}")
+    paths = [path for path in image_files(folder / camera) if path.stem.isdigit()]
+    if not paths:
+        raise SourceError(f"{folder / camera}: holds no images named like 000000.png")
+    return paths
+
+
+def _kitti_stamps(path: Path) -> list[int]:
+    stamps = []
+    for line, words in read_rows(path):
+        try:
+            (seconds,) = words
+            stamps.append(stamp_from_seconds(seconds))
+        except ValueError:
+            raise SourceError(f"{path}:{line}: expected one time in seconds, found {' '.join(words)!r}") from None
+    return stamps
+
+
+def _kitti_calibration(path: Path, camera: str) -> tuple[tuple[float, float, float, float] | None, Pose]:
+    """(fx, fy, cx, cy) of a camera and camera0_from_camera, from its line `PN:` of 3 x 4 projection numbers."""
+    if not path.exists():
+        return None, np.eye(4)
+    key = f"P{camera[-1]}:"
+    for line, words in read_rows(path):
+        if words[0] == key:
+            projection = _matrix_3x4(path, line, words[1:])
+            k = projection[:, :3]
+            if not (k[0, 0] > 0 and k[1, 1] > 0):
+                raise SourceError(f"{path}:{line}: focal lengths must be positive")
+            # P = K [I | t] takes points of camera 0 to pixels of this one.
+            camera0_from_camera = np.eye(4)
+            camera0_from_camera[:3, 3] = -np.linalg.solve(k, projection[:, 3])
+            return (k[0, 0].item(), k[1, 1].item(), k[0, 2].item(), k[1, 2].item()), camera0_from_camera
+    raise SourceError(f"{path}: has no line {key!r} for {camera}")
+
+
+def _kitti_poses(path: Path) -> list[Pose]:
+    bottom = [[0.0, 0.0, 0.0, 1.0]]
+    return [np.vstack((_matrix_3x4(path, line, words), bottom)) for line, words in read_rows(path)]
+
+
+def _matrix_3x4(path: Path, line: int, words: list[str]) -> NDArray[np.float64]:
+    try:
+        matrix = np.array(words, np.float64).reshape(3, 4)
+    except ValueError:
+        matrix = None
+    if matrix is None or not np.isfinite(matrix).all():
+        raise SourceError(f"{path}:{line}: expected 12 numbers, a 3 x 4 matrix by rows")
+    return matrix

@@ -1,0 +1,108 @@
+"""Frames from a video file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.sources.base import Source, read_tum_trajectory
+from vpr_ros.types import Frame, Image
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+
+
+class VideoSource(Source):
+    """The frames of a video, stamped with their time since its start; stamps always increase.
+
+    `ground_truth_file`: poses in the TUM format on that same clock. Raises `SourceError` where the video does not open.
+    """
+
+    def __init__(
+        self, path: Path | str, ground_truth_file: Path | str = "", *, odometry_from_poses: bool = False
+    ) -> None:
+        self._path = Path(path)
+        reference = read_tum_trajectory(ground_truth_file) if ground_truth_file else None
+        super().__init__(self._path.name, reference=reference, odometry_from_poses=odometry_from_poses)
+        with self._open() as video:
+            # A container's count is a hint: it can be absent (negative) or wrong.
+            self._announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def __len__(self) -> int:
+        return self._announced
+
+    def image_at(self, stamp_ns: int) -> Image | None:
+        index = int(np.searchsorted(self._all_stamps, stamp_ns))
+        if index == len(self._all_stamps) or self._all_stamps[index] != stamp_ns:
+            return None
+        with self._open() as video:
+            video.set(cv2.CAP_PROP_POS_FRAMES, index)
+            if video.grab() and _position_ns(video) == stamp_ns:
+                return _retrieve(video)
+        # Seeking lands on the wrong frame in some codecs: then decode from the start.
+        with self._open() as video:
+            for _ in range(index + 1):
+                video.grab()
+            return _retrieve(video)
+
+    def _read(self) -> Iterator[Frame | ImageError]:
+        count = 0
+        with self._open() as video:
+            for stamp_ns in _grabbed(video):
+                count += 1
+                image = _retrieve(video)
+                if image is None:
+                    yield ImageError(f"{self._path}: frame {count - 1} does not decode")
+                else:
+                    yield Frame(stamp_ns, image)
+        if count < self._announced:
+            self._note(f"the video gave {count} of the {self._announced} frames that its header announces")
+
+    def _stamps(self) -> NDArray[np.int64]:
+        return self._all_stamps
+
+    @cached_property
+    def _all_stamps(self) -> NDArray[np.int64]:
+        with self._open() as video:
+            return np.fromiter(_grabbed(video), np.int64)
+
+    @contextmanager
+    def _open(self) -> Iterator[cv2.VideoCapture]:
+        if not self._path.is_file():
+            raise SourceError(f"{self._path}: no such file")
+        video = cv2.VideoCapture(str(self._path))
+        try:
+            if not video.isOpened():
+                raise SourceError(
+                    f"{self._path}: OpenCV cannot open this video; convert it: ffmpeg -i {self._path.name} out.mp4"
+                )
+            yield video
+        finally:
+            video.release()
+
+
+def _grabbed(video: cv2.VideoCapture) -> Iterator[int]:
+    """The stamp in ns of each frame, once it can be retrieved."""
+    fps = video.get(cv2.CAP_PROP_FPS)
+    period_ns = round(1e9 / fps) if 0 < fps < 1e6 else 33_333_333
+    last_ns = -1
+    while video.grab():
+        stamp_ns = _position_ns(video)
+        # Some containers have no times, or times that stand still: the frame rate stands in.
+        last_ns = stamp_ns if stamp_ns > last_ns else last_ns + period_ns
+        yield last_ns
+
+
+def _position_ns(video: cv2.VideoCapture) -> int:
+    return round(video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+
+
+def _retrieve(video: cv2.VideoCapture) -> Image | None:
+    found, image = video.retrieve()
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if found else None
