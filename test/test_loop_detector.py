@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from conftest import texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_worlds import texture
 
 from vpr_ros.config import Config, EngineConfig
 from vpr_ros.engines import Engine, open_engine

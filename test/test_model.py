@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import save_grid_model
+from small_worlds import save_grid_model
 
 from vpr_ros.config import EngineConfig
 from vpr_ros.engines import describe_image, open_engine

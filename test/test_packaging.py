@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own level and from those below; everything on the top level is a shell of its own.
 LEVELS = (
-    {"errors", "types", "config", "rotations", "images", "stopwatch"},
+    {"errors", "types", "config", "rotations", "images", "share", "stopwatch"},
     {"model", "engines", "index", "place_map", "keyframes", "matching", "calibration", "verification"},
     {"loop_detector"},
     {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from conftest import texture
+from small_worlds import texture
 
 from vpr_ros.config import VerificationConfig
 from vpr_ros.types import Camera, LocalFeatures, Pose
@@ -106,6 +106,26 @@ def test_the_same_answer_every_time() -> None:
     assert first.inliers == second.inliers
     np.testing.assert_array_equal(first.match_from_query, second.match_from_query)
     np.testing.assert_array_equal(first.covariance, second.covariance)
+
+
+@pytest.mark.parametrize(("features", "size", "norm"), [("sift", 128, cv2.NORM_L2), ("orb", 32, cv2.NORM_HAMMING)])
+def test_matching_is_what_opencv_s_matcher_finds(features: str, size: int, norm: int) -> None:
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 256, (60, size), dtype=np.uint8)
+    flips = (rng.random((60, size)) < 0.2) * rng.integers(0, 256, (60, size), dtype=np.uint8)
+    a = LocalFeatures(np.zeros((60, 2), np.float32), base)
+    b = LocalFeatures(np.zeros((60, 2), np.float32), (base ^ flips.astype(np.uint8))[rng.permutation(60)])
+    ratio = 0.85 if features == "sift" else 0.85**2  # Hamming's distance is a squared one
+    matcher = cv2.BFMatcher(norm)
+    back = {m.queryIdx: m.trainIdx for m in matcher.match(b.descriptors, a.descriptors)}
+    expected = [
+        [m.queryIdx, m.trainIdx]
+        for m, n in matcher.knnMatch(a.descriptors, b.descriptors, k=2)
+        if m.distance < ratio * n.distance and back[m.trainIdx] == m.queryIdx
+    ]
+    found = GeometricVerifier(VerificationConfig(features=features)).match(a, b)
+    assert len(expected) > 20
+    assert found.tolist() == expected
 
 
 @pytest.mark.parametrize("features", ["sift", "orb"])

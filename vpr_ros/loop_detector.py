@@ -137,7 +137,7 @@ class LoopDetector:
         }
 
     def _verify(self, query: _Query, place: Island) -> tuple[tuple[int, float], Verification]:
-        """The candidate of the place with the most inliers; the first that is good enough ends the search."""
+        """The candidate of the place with the most inliers: the nearest view, not only a view of the same street."""
         features = self._features(query)
         results = []
         for candidate in place.candidates[: self.config.verification.max_candidates]:
@@ -147,8 +147,6 @@ class LoopDetector:
             else:
                 verification = self._verifier.verify(features, query.frame.camera, keyframe.features, keyframe.camera)
             results.append(((candidate.keyframe_id, candidate.similarity), verification))
-            if self._is_rigid(verification):
-                break
         return max(results, key=lambda result: result[1].inliers)
 
     def _is_rigid(self, verification: Verification) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import onnxruntime
 
 from vpr_ros.errors import ModelError
+from vpr_ros.share import shared_files
 
 FORMAT = "vpr_ros.place_model.1"
 """Value of the metadata key `format`; another one is another contract."""
@@ -77,13 +78,8 @@ class PlaceModel:
 
 
 def shipped_model() -> Path:
-    """The model that comes with vpr_ros, in a checkout (`models/`) or an installation (`share/vpr_ros/models/`).
-
-    Raises ModelError if this installation has none.
-    """
-    here = Path(__file__).resolve()
-    for folder in (here.parents[1] / "models", *(parent / "share" / "vpr_ros" / "models" for parent in here.parents)):
-        found = sorted(folder.glob("vpr_*.onnx"))
-        if found:
-            return found[-1]
+    """The model that comes with vpr_ros. Raises ModelError if this installation has none."""
+    found = shared_files("models/vpr_*.onnx")
+    if found:
+        return found[-1]
     raise ModelError("this installation has no model; set model.path to an ONNX file made by training.export")

@@ -1,0 +1,278 @@
+"""The node as a robot runs it: in its own process, fed over DDS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import NodeUnderTest, camera_info_msg, image_msg, wait_until
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from nav_msgs.msg import Odometry
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from small_worlds import texture
+from std_srvs.srv import SetBool, Trigger
+from vpr_msgs.srv import LoadMap, SaveMap
+
+from vpr_ros.bags import BagWriter
+from vpr_ros.config import Config
+from vpr_ros.replay import replay
+from vpr_ros.ros.messages import time_msg
+from vpr_ros.sources import BagSource
+from vpr_ros.types import Camera, PlaceMatch
+
+S = 10**9
+CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
+PARAMETERS: dict[str, object] = {
+    "keyframe.min_interval_s": 0.0,
+    "keyframe.max_similarity": 1.0,
+    "exclusion.time_s": 3.0,
+    "exclusion.count": 0,
+    "match.min_similarity": 0.6,
+    "match.island_gap": 0,
+    "consistency.window": 1,
+    "consistency.min_hits": 1,
+    "engine.threads": 1,
+}
+
+
+@pytest.fixture
+def parameters(grid_model_path: Path, tmp_path: Path) -> dict[str, object]:
+    return PARAMETERS | {"model.path": str(grid_model_path), "node.maps_directory": str(tmp_path / "maps")}
+
+
+@pytest.fixture
+def node(parameters: dict[str, object]) -> Iterator[NodeUnderTest]:
+    with NodeUnderTest(parameters) as running:
+        yield running
+
+
+def view(place: int, shift: int = 0) -> np.ndarray:
+    return np.ascontiguousarray(texture(place, 360, 240)[:, shift : shift + 320])
+
+
+@pytest.mark.parametrize("kind", ["raw", "compressed"])
+def test_a_camera_process_and_the_node_process(parameters: dict[str, object], kind: str) -> None:
+    """640x480 best effort between two processes: what Fast DDS loses without config/fastdds.xml."""
+    places = [0, 1, 2, 3, 4, 0, 1, 2]
+    with NodeUnderTest(parameters | {"node.image_transport": kind}) as node:
+        script = Path(__file__).with_name("publisher.py")
+        arguments = [sys.executable, str(script), ",".join(map(str, places)), "4", kind]
+        tests = Path(__file__).resolve().parents[1]
+        environment = os.environ | {"PYTHONPATH": f"{tests}:{tests / 'ros'}"}
+        assert subprocess.run(arguments, timeout=60, check=False, env=environment).returncode == 0
+        wait_until(lambda: len(node.ears.matches) >= len(places) - 1, what=f"answers: {node.ears.matches}")
+        accepted = [m for m in node.ears.matches if m.accepted]
+        assert len(accepted) >= 2
+        for match in accepted:
+            assert match.match_stamp_ns is not None
+            assert match.stamp_ns - match.match_stamp_ns == 5 * S
+        assert [m.stamp_ns % S for m in node.ears.matches] == [0] * len(node.ears.matches)
+        wait_until(lambda: len(node.ears.loop_closures) == len(accepted))
+        assert node.ears.loop_closures[0].header.stamp == node.ears.loop_closures[0].query.stamp
+        assert node.ears.loop_closures[0].header.frame_id == "camera"
+
+
+def test_a_bag_replayed_and_the_same_bag_through_the_node_agree_match_for_match(
+    node: NodeUnderTest, parameters: dict[str, object], tmp_path: Path
+) -> None:
+    places = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 9), (1, 14), (77, 0), (2, 4), (3, 0), (3, 2), (0, 3)]
+    with BagWriter(tmp_path / "bag") as bag:
+        for i, (place, shift) in enumerate(places):
+            bag.camera_info("/camera_info", (50 + i) * S, CAMERA)
+            bag.image("/image", (50 + i) * S, view(place, shift), "camera")
+    config = Config().with_values({k: v for k, v in parameters.items() if not k.startswith("node.")})
+    expected = replay(BagSource(tmp_path / "bag"), config).matches
+    info = node.ears.outlet(CameraInfo, "/camera_info")
+    found = []
+    for frame in BagSource(tmp_path / "bag"):
+        if not found:  # the first image must not overtake the calibration
+            info.publish(camera_info_msg(CAMERA))
+            wait_until(lambda: node.ears.status_of("stream"))
+        found.append(node.ears.send_and_wait(frame.image, frame.stamp_ns))
+    assert sum(m.accepted for m in expected) >= 5
+    assert {m.status.name for m in expected} > {"ACCEPTED", "RECENT", "NO_MAP"}
+    for a, b in zip(expected, found, strict=True):
+        assert _plain(a) == _plain(b)
+        if a.verification is not None and a.verification.match_from_query is not None:
+            assert b.verification is not None
+            np.testing.assert_allclose(b.verification.match_from_query, a.verification.match_from_query, atol=1e-9)
+            np.testing.assert_allclose(b.verification.covariance, a.verification.covariance)
+
+
+def _plain(match: PlaceMatch) -> tuple[object, ...]:
+    geometry = match.verification and (match.verification.inliers, round(match.verification.inlier_ratio, 5))
+    similarity = None if match.similarity is None else round(match.similarity, 5)
+    candidates = [(c.keyframe_id, round(c.similarity, 5)) for c in match.candidates]
+    return (match.stamp_ns, match.status, match.keyframe_id, match.match_id, match.match_stamp_ns, similarity,
+            match.consistent_count, geometry or None, candidates, match.frame_id)  # fmt: skip
+
+
+def test_unreadable_images_are_counted_and_the_node_answers_on(node: NodeUnderTest) -> None:
+    node.ears.send_and_wait(view(0), 10 * S)
+    outlet = node.ears.outlet(Image, "/image")
+    empty = image_msg(view(0), 11 * S)
+    empty.height = empty.width = empty.step = 0
+    empty.data = b""
+    foreign = image_msg(view(0), 12 * S)
+    foreign.encoding = "rgb7"
+    short = image_msg(view(0), 13 * S)
+    short.data = short.data[:1000]
+    for i, bad in enumerate((empty, foreign, short)):
+        outlet.publish(bad)
+        wait_until(lambda i=i: _value(node, "skipped") == str(i + 1), what=node.text)
+        assert ("0 x 0", "rgb7", "too few|bytes")[i].split("|")[-1] in (_value(node, "last skipped") or "")
+    late = image_msg(view(1), 9 * S + S // 2)
+    outlet.publish(late)
+    wait_until(lambda: _value(node, "skipped") == "4", what="the late frame")
+    assert node.ears.send_and_wait(view(1), 12 * S).status.name == "RECENT"
+
+
+def _value(node: NodeUnderTest, key: str, name: str = "vpr: stream") -> str | None:
+    status = node.ears.diagnostics.get(name)
+    return next((v.value for v in status.values if v.key.startswith(key)), None) if status else None
+
+
+def test_a_clock_that_jumps_back(node: NodeUnderTest) -> None:
+    for i in range(4):
+        node.ears.send_and_wait(view(i), (100 + i) * S)
+    again = node.ears.send_and_wait(view(2), 5 * S)
+    assert again.accepted
+    assert again.match_stamp_ns == 102 * S
+    assert node.ears.raw[-1].query.session == node.ears.raw[0].query.session + "+"
+
+
+def test_silence_and_a_qos_that_cannot_match_become_diagnostics(parameters: dict[str, object]) -> None:
+    changes = {"node.no_data_s": 1.0, "qos_overrides./front/image.subscription.reliability": "reliable"}
+    with NodeUnderTest(parameters | changes, {"image": "/front/image"}) as node:
+        wait_until(lambda: "no image on /front/image" in node.ears.status_of("stream"))
+        assert "nobody publishes it" in node.ears.status_of("stream")
+        assert node.ears.diagnostics["vpr: stream"].level == b"\x02"
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        node.ears.outlet(Image, "/front/image", best_effort, wait=False)
+        wait_until(lambda: "incompatible QoS" in node.ears.status_of("stream"), what=node.text)
+
+
+def test_maps_are_saved_loaded_reset_and_never_leave_their_folder(node: NodeUnderTest, tmp_path: Path) -> None:
+    ears = node.ears
+    for i in range(3):
+        ears.send_and_wait(view(i), (100 + i) * S)
+    assert ears.call(SaveMap, "/vpr/save_map", name="town").success
+    assert [p.name for p in (tmp_path / "maps").iterdir()] == ["town.vprmap"]
+    for name in ("../town", "/etc/town", "a/b", "", "..", ".hidden"):
+        for kind, service in ((SaveMap, "/vpr/save_map"), (LoadMap, "/vpr/load_map")):
+            refused = ears.call(kind, service, name=name)
+            assert not refused.success
+            assert "no map name" in refused.message
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["maps", "town.vprmap"]
+    assert ears.call(Trigger, "/vpr/reset").message == "forgot 3 keyframes"
+    assert ears.send_and_wait(view(0), 200 * S).status.name == "NO_MAP"
+    missing = ears.call(LoadMap, "/vpr/load_map", name="village")
+    assert not missing.success
+    assert "there is no map" in missing.message
+    (tmp_path / "maps" / "bad.vprmap").write_bytes(b"not a map")
+    assert "corrupt" in ears.call(LoadMap, "/vpr/load_map", name="bad").message
+    assert ears.call(LoadMap, "/vpr/load_map", name="town").success
+    known = ears.send_and_wait(view(1), 201 * S)  # a map of another session is never too recent
+    assert known.accepted
+    assert known.match_stamp_ns == 101 * S
+
+
+def test_parameters_are_checked_and_take_effect(node: NodeUnderTest, parameters: dict[str, object]) -> None:
+    ears = node.ears
+    for i in range(5):
+        ears.send_and_wait(view(i), (100 + i) * S)
+    for name, value, reason in (
+        ("match.top_k", 0, "match.top_k"),
+        ("verification.features", "surf", "must be one of sift, orb"),
+        ("consistency.min_hits", 5, "must not be larger than consistency.window"),
+        ("model.path", "/other.onnx", "read when the node is configured"),
+    ):
+        result = ears.set_parameter(name, value)
+        assert not result.successful
+        assert reason in result.reason
+    assert ears.set_parameter("exclusion.time_s", 1000.0).successful
+    assert ears.send_and_wait(view(0), 105 * S).status.name == "RECENT"
+    assert ears.set_parameter("exclusion.time_s", 3.0).successful
+    assert ears.send_and_wait(view(0), 106 * S).accepted
+
+
+def test_lifecycle_goes_round_and_disabling_pauses(node: NodeUnderTest) -> None:
+    ears = node.ears
+    ears.send_and_wait(view(0), 100 * S)
+
+    def change(transition: int) -> bool:
+        return ears.call(ChangeState, "/vpr/change_state", transition=Transition(id=transition)).success
+
+    assert ears.call(SetBool, "/vpr/set_enabled", data=False).success
+    ears.send(view(1), 101 * S)
+    wait_until(lambda: ears.status_of("stream"))
+    assert ears.call(SetBool, "/vpr/set_enabled", data=True).success
+    assert ears.send_and_wait(view(1), 102 * S).status.name == "RECENT"
+    assert [m.stamp_ns // S for m in ears.matches] == [100, 102]
+    for transition in (
+        Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_ACTIVATE,
+        Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_CLEANUP,
+        Transition.TRANSITION_CONFIGURE,
+        Transition.TRANSITION_ACTIVATE,
+    ):
+        assert change(transition), transition
+    outlet = ears.outlet(Image, "/image")
+    wait_until(lambda: outlet.get_subscription_count() > 0)
+    assert ears.send_and_wait(view(0), 103 * S).status.name == "NO_MAP"  # cleanup forgot the map
+
+
+def test_odometry_reaches_the_detector(node: NodeUnderTest) -> None:
+    ears = node.ears
+    odom = ears.outlet(Odometry, "/odom")
+    for i in range(6):
+        message = Odometry()
+        message.header.stamp = time_msg((100 + i) * S)
+        message.pose.pose.position.x = 100.0 * i
+        message.pose.pose.orientation.w = 1.0
+        odom.publish(message)
+        time.sleep(0.02)
+    broken = Odometry()
+    broken.header.stamp = time_msg(104 * S)
+    broken.pose.pose.orientation.w = 0.0
+    odom.publish(broken)
+    wait_until(lambda: "odometry is not used" in node.text, what="the broken quaternion")
+    for i in range(5):
+        ears.send_and_wait(view(i), (100 + i) * S)
+    far = ears.send_and_wait(view(0), 105 * S)
+    assert far.status.name == "ODOMETRY"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.path": "/nowhere/model.onnx"}, "cannot read model /nowhere/model.onnx"),
+        ({"model.path": __file__}, "corrupt or no ONNX model"),
+        ({"node.map": "village"}, "there is no map"),
+    ],
+)
+def test_what_cannot_start_says_why_and_ends(
+    parameters: dict[str, object], changes: dict[str, object], message: str
+) -> None:
+    with NodeUnderTest(parameters | changes) as node:
+        assert node.process.wait(timeout=30) == 1
+        wait_until(lambda: message in node.text, what=node.text)
+        assert "Traceback" not in node.text
+
+
+def test_sigint_ends_the_node_cleanly(node: NodeUnderTest) -> None:
+    import signal
+
+    node.ears.send_and_wait(view(0), 100 * S)
+    node.process.send_signal(signal.SIGINT)
+    assert node.process.wait(timeout=15) == 0
+    assert "Traceback" not in node.text

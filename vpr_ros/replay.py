@@ -1,0 +1,89 @@
+"""A recording -> LoopDetector -> a run folder: as fast as the machine allows, with the same answers every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vpr_ros.config import Config
+from vpr_ros.engines import open_engine
+from vpr_ros.errors import FrameOrderError
+from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
+from vpr_ros.evaluation.report import Run, Trajectory
+from vpr_ros.loop_detector import LoopDetector
+from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.run_folder import judge, write_run
+from vpr_ros.sources import Source
+from vpr_ros.stopwatch import Stopwatch
+from vpr_ros.types import Frame, PlaceMatch
+
+Progress = Callable[[Iterable[Frame]], Iterable[Frame]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """What came of a recording: one match per frame, and the detector with its map."""
+
+    matches: list[PlaceMatch]
+    detector: LoopDetector
+    stopwatch: Stopwatch
+    odometry: Trajectory | None
+    out_of_order: int
+
+
+def replay(frames: Iterable[Frame], config: Config, session: str = "") -> Replay:
+    """Run the frames through a new detector. Frames out of order are left out and counted. Raises ModelError."""
+    model = PlaceModel.open(config.model.path or shipped_model())
+    stopwatch = Stopwatch()
+    detector = LoopDetector(config, open_engine(model, config.engine), session=session, stage=stopwatch)
+    matches, path, out_of_order = [], [], 0
+    stream = iter(frames)
+    while True:
+        with stopwatch("read"):
+            frame = next(stream, None)
+        if frame is None:
+            break
+        try:
+            matches.append(detector.process(frame))
+        except FrameOrderError:
+            out_of_order += 1
+            continue
+        if frame.odom_from_body is not None:
+            path.append((frame.stamp_ns, frame.odom_from_body[:3, 3]))
+    return Replay(matches, detector, stopwatch, _trajectory(path), out_of_order)
+
+
+def replay_to_folder(
+    source: Source, config: Config, folder: Path, *, created: str, protocol: Protocol, progress: Progress = iter
+) -> Run:
+    """Replay a source and write its run folder. The ground truth is used to judge the answers, never to find them."""
+    done = replay(progress(source), config, session=source.name)
+    truth = source.ground_truth
+    judged = None if truth is None else GroundTruth(truth.stamps, truth.poses, protocol)
+    notes = list(source.notes)
+    if done.out_of_order:
+        notes.append(f"{done.out_of_order} frames were not newer than the one before and were left out")
+    model = done.detector.engine.model
+    run = Run(
+        name=source.name,
+        created=created,
+        model={"name": model.name, "id": model.id, "engine": done.detector.engine.name},
+        config=config.flat(),
+        matches=done.matches,
+        metrics=judge(done.matches, judged, {k.id: k.stamp_ns for k in done.detector.map.keyframes}),
+        trajectory=done.odometry if truth is None else Trajectory(truth.stamps, truth.poses[:, :3, 3]),
+        latencies=done.stopwatch.seconds,
+        image_of=source.image_at,
+        notes=notes,
+    )
+    write_run(folder, run, config)
+    return run
+
+
+def _trajectory(path: list[tuple[int, np.ndarray]]) -> Trajectory | None:
+    if not path:
+        return None
+    return Trajectory(np.array([stamp for stamp, _ in path]), np.array([position for _, position in path]))

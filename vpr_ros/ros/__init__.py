@@ -1,0 +1,1 @@
+"""The only part of vpr_ros that knows ROS."""

@@ -1,0 +1,46 @@
+"""ROS parameters, declared from config.py: same names, defaults, ranges and descriptions."""
+
+from __future__ import annotations
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from vpr_ros.config import Config, Parameter
+
+ROS_LIMIT = {int: 2**63 - 1, float: 1.7e308}
+FIXED_STAGES = ("model", "engine", "node")
+"""Read when the node is configured; the others may change while it runs."""
+
+
+def declare_parameters(node: Node) -> None:
+    """Declare every parameter of `Config`. Raises rclpy's exceptions for overrides of a wrong type or out of range."""
+    for parameter in Config.parameters().values():
+        node.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
+
+
+def read_config(node: Node) -> Config:
+    """The configuration that the node's parameters hold now. Raises ConfigError."""
+    return Config.from_flat({name: node.get_parameter(name).value for name in Config.parameters()})
+
+
+def changed_config(node: Node, changes: list[RosParameter]) -> Config:
+    """The configuration as it would be after `changes`. Raises ConfigError, naming the parameter and what it allows."""
+    known = Config.parameters()
+    return read_config(node).with_values({p.name: p.value for p in changes if p.name in known})
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        description=f"{parameter.doc} [{parameter.unit}]" if parameter.unit else parameter.doc,
+        additional_constraints=parameter.range if parameter.choices else "",
+    )
+    if parameter.low is not None or parameter.high is not None:
+        limit = ROS_LIMIT[parameter.type]
+        low = -limit if parameter.low is None else parameter.type(parameter.low)
+        high = limit if parameter.high is None else parameter.type(parameter.high)
+        if parameter.type is int:
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+    return descriptor

@@ -1,0 +1,355 @@
+"""The ROS 2 node: converts, calls, publishes. The algorithm is `vpr_ros.loop_detector`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import rclpy
+from nav_msgs.msg import Odometry
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+from vpr_msgs.msg import Keyframe as KeyframeMsg
+from vpr_msgs.msg import LoopClosure, PlaceMatchArray
+from vpr_msgs.srv import LoadMap, SaveMap
+
+from vpr_ros.engines import open_engine
+from vpr_ros.errors import FrameOrderError, ImageError, MapError, VprError
+from vpr_ros.images import camera_from_info, decode_compressed, decode_image
+from vpr_ros.loop_detector import LoopDetector
+from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.place_map import PlaceMap
+from vpr_ros.ros.diagnostics import Diagnostics
+from vpr_ros.ros.messages import (
+    keyframe_msg,
+    loop_closure_msg,
+    match_array_msg,
+    match_msg,
+    pose_from_msg,
+    stamp_ns,
+)
+from vpr_ros.ros.parameters import FIXED_STAGES, changed_config, declare_parameters, read_config
+from vpr_ros.ros.worker import LatestWorker
+from vpr_ros.stopwatch import Stopwatch
+from vpr_ros.types import Camera, Frame, PlaceMatch, Pose
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+ImageMsg: TypeAlias = Image | CompressedImage
+LATENCY_WINDOW = 1000
+ODOMETRY_WINDOW = 1000
+
+
+class VprNode(LifecycleNode):
+    """Recognises places in a camera stream and publishes loop closures.
+
+    configure loads model and map, activate subscribes, deactivate stops the stream, cleanup forgets.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("vpr", **kwargs)
+        declare_parameters(self)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._detector: LoopDetector | None = None
+        self._lock = threading.Lock()  # the worker and the services share the detector
+        self._worker: LatestWorker[tuple[ImageMsg, float]] | None = None
+        self._subscriptions_of_streams: list[Any] = []
+        self._diagnostics = Diagnostics(self)
+        # steady: silence must be noticed when simulated time stands still, too
+        self.create_timer(1.0, self._diagnostics.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Stop the stream and join the worker, whatever state the node is in."""
+        self._stop_stream()
+
+    # --- lifecycle -----------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._config = read_config(self)
+            model = PlaceModel.open(self._config.model.path or shipped_model())
+            self._stopwatch = Stopwatch(keep=LATENCY_WINDOW)
+            self._detector = self._new_detector(open_engine(model, self._config.engine), self._map_at_start(model))
+        except VprError as error:
+            self.get_logger().error(str(error))
+            self._diagnostics.fail(str(error))
+            return TransitionCallbackReturn.FAILURE
+        self._create_publishers()
+        self._create_services()
+        self._diagnostics.configured(self._config, self._detector, self._stopwatch)
+        self.get_logger().info(f"model {model.name} ({model.id[:12]}), {len(self._detector.map)} keyframes in the map")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._camera: Camera | None = None
+        self._odometry: deque[tuple[int, Pose]] = deque(maxlen=ODOMETRY_WINDOW)
+        self._worker = LatestWorker(self._on_frame, self._on_worker_error)
+        self._create_subscriptions()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_stream()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_stream()
+        self._release()
+        return super().on_shutdown(state)
+
+    def _map_at_start(self, model: PlaceModel) -> PlaceMap:
+        if not self._config.node.map:
+            return PlaceMap(model.dim)
+        return PlaceMap.load(self._map_path(self._config.node.map), model.id, self._config.verification.features)
+
+    def _new_detector(self, engine: Any, place_map: PlaceMap) -> LoopDetector:
+        session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+        return LoopDetector(self._config, engine, place_map, session=session, stage=self._stopwatch)
+
+    def _create_publishers(self) -> None:
+        self._matches = self.create_lifecycle_publisher(PlaceMatchArray, "~/matches", 10)
+        self._loop_closures = self.create_lifecycle_publisher(LoopClosure, "~/loop_closures", 50)
+        self._keyframes = self.create_lifecycle_publisher(KeyframeMsg, "~/keyframes", 100)
+
+    def _create_services(self) -> None:
+        self._services_of_node = [
+            self.create_service(Trigger, "~/reset", self._on_reset),
+            self.create_service(SetBool, "~/set_enabled", self._on_set_enabled),
+            self.create_service(SaveMap, "~/save_map", self._on_save_map),
+            self.create_service(LoadMap, "~/load_map", self._on_load_map),
+        ]
+        self._is_enabled = True
+
+    def _create_subscriptions(self) -> None:
+        compressed = self._config.node.image_transport == "compressed"
+        topic, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
+        watch = SubscriptionEventCallbacks(incompatible_qos=partial(self._diagnostics.on_incompatible_qos, topic))
+        newest, burst = _sensor_data(depth=1), _sensor_data(depth=100)
+        self._subscribe(kind, topic, self._on_image, newest, watch)
+        self._subscribe(CameraInfo, "camera_info", self._on_camera_info, newest)
+        if self._config.node.use_odometry:
+            self._subscribe(Odometry, "odom", self._on_odometry, burst)
+        self._diagnostics.watch(self.resolve_topic_name(topic))
+
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, events: Any = None
+    ) -> None:
+        options = QoSOverridingOptions.with_default_policies()
+        self._subscriptions_of_streams.append(
+            self.create_subscription(kind, topic, callback, qos, event_callbacks=events, qos_overriding_options=options)
+        )
+
+    def _stop_stream(self) -> None:
+        for subscription in self._subscriptions_of_streams:
+            self.destroy_subscription(subscription)
+        self._subscriptions_of_streams.clear()
+        self._diagnostics.watch("")
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def _release(self) -> None:
+        if self._detector is None:
+            return
+        self._detector = None
+        for publisher in (self._matches, self._loop_closures, self._keyframes):
+            self.destroy_lifecycle_publisher(publisher)
+        for service in self._services_of_node:
+            self.destroy_service(service)
+
+    # --- streams -------------------------------------------------------------------------------------------------
+
+    def _on_image(self, message: ImageMsg) -> None:
+        if self._worker is not None and self._is_enabled:
+            self._diagnostics.received += 1
+            self._diagnostics.last_image_s = time.monotonic()
+            self._worker.offer((message, time.monotonic()))
+            self._diagnostics.dropped = self._worker.dropped
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera = camera_from_info(message)
+
+    def _on_odometry(self, message: Odometry) -> None:
+        try:
+            self._odometry.append((stamp_ns(message.header.stamp), pose_from_msg(message.pose.pose)))
+        except ValueError as error:
+            self.get_logger().warning(f"odometry is not used: {error}", throttle_duration_sec=5.0)
+
+    def _on_frame(self, item: tuple[ImageMsg, float]) -> None:
+        """In the worker's thread: one image in, its answer out."""
+        message, received_s = item
+        try:
+            with self._stopwatch("decode"):
+                frame = self._frame(message)
+            with self._lock:
+                detector = self._detector
+                if detector is None:
+                    return
+                match = detector.process(frame)
+                self._publish(detector, match)
+        except (ImageError, FrameOrderError) as error:
+            self._diagnostics.skip(str(error))
+            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            return
+        self._diagnostics.count(match)
+        self._stopwatch.add("end to end", time.monotonic() - received_s)
+
+    def _frame(self, message: ImageMsg) -> Frame:
+        is_compressed = isinstance(message, CompressedImage)
+        stamp = stamp_ns(message.header.stamp)
+        return Frame(
+            stamp_ns=stamp,
+            image=decode_compressed(message) if is_compressed else decode_image(message),
+            camera=self._camera,
+            odom_from_body=self._nearest_odometry(stamp),
+            frame_id=message.header.frame_id,
+        )
+
+    def _nearest_odometry(self, stamp: int) -> Pose | None:
+        recent = list(self._odometry)
+        if not recent:
+            return None
+        found, pose = min(recent, key=lambda entry: abs(entry[0] - stamp))
+        return pose if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else None
+
+    def _publish(self, detector: LoopDetector, match: PlaceMatch) -> None:
+        model_id = detector.engine.model.id
+        matched = None if match.match_id is None else detector.map.keyframes[match.match_id]
+        message = match_msg(match, detector.session, matched, model_id)
+        if match.keyframe_id is not None:
+            self._keyframes.publish(keyframe_msg(detector.map.keyframes[match.keyframe_id], model_id))
+        if match.accepted:
+            self._loop_closures.publish(loop_closure_msg(message))
+        self._matches.publish(match_array_msg(message))
+
+    def _on_worker_error(self, error: Exception) -> None:
+        reason = f"a frame failed: {type(error).__name__}: {error}"
+        self._diagnostics.skip(reason)
+        self.get_logger().error(reason, throttle_duration_sec=1.0)
+
+    # --- parameters and services ---------------------------------------------------------------------------------
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        try:
+            config = changed_config(self, changes)
+        except VprError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._detector is not None:
+            fixed = [p.name for p in changes if p.name.partition(".")[0] in FIXED_STAGES]
+            if fixed:
+                reason = f"{', '.join(fixed)} is read when the node is configured: deactivate and clean up first"
+                return SetParametersResult(successful=False, reason=reason)
+            with self._lock:
+                self._config = config
+                self._detector.reconfigure(config)
+        return SetParametersResult(successful=True)
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            forgotten = len(self._require_detector().map)
+            engine = self._require_detector().engine
+            self._detector = self._new_detector(engine, PlaceMap(engine.model.dim))
+            self._diagnostics.configured(self._config, self._detector, self._stopwatch)
+        response.success, response.message = True, f"forgot {forgotten} keyframes"
+        return response
+
+    def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._is_enabled = request.data
+        response.success, response.message = True, "enabled" if request.data else "disabled: images are ignored"
+        return response
+
+    def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
+        try:
+            path = self._map_path(request.name)
+            with self._lock:
+                detector = self._require_detector()
+                detector.map.save(path, detector.engine.model.id, self._config.verification.features)
+                response.message = f"saved {len(detector.map)} keyframes to {path}"
+            response.success = True
+        except VprError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
+        try:
+            path = self._map_path(request.name)
+            with self._lock:
+                engine = self._require_detector().engine
+                place_map = PlaceMap.load(path, engine.model.id, self._config.verification.features)
+                self._detector = self._new_detector(engine, place_map)
+                self._diagnostics.configured(self._config, self._detector, self._stopwatch)
+            response.success, response.message = True, f"loaded {len(place_map)} keyframes from {path}"
+        except VprError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _require_detector(self) -> LoopDetector:
+        if self._detector is None:
+            raise VprError("the node is not configured")
+        return self._detector
+
+    def _map_path(self, name: str) -> Path:
+        """The file of a map. Raises MapError for a name that is a path: a service never leaves the maps directory."""
+        if not name or name != Path(name).name or name.startswith("."):
+            raise MapError(f"{name!r} is no map name: it must be one word, not a path")
+        return Path(self._config.node.maps_directory).expanduser() / f"{name.removesuffix('.vprmap')}.vprmap"
+
+
+def _sensor_data(depth: int) -> QoSProfile:
+    """The QoS of sensors, best effort, with another depth."""
+    return QoSProfile(
+        reliability=qos_profile_sensor_data.reliability,
+        durability=qos_profile_sensor_data.durability,
+        history=qos_profile_sensor_data.history,
+        depth=depth,
+    )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until interrupted; exit status 1 if autostart fails."""
+    rclpy.init(args=args)
+    node = VprNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    status = 0
+    try:
+        if read_config(node).node.autostart:
+            done = TransitionCallbackReturn.SUCCESS
+            if node.trigger_configure() != done or node.trigger_activate() != done:
+                raise VprError("autostart failed; the line above says why")
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except VprError as error:
+        node.get_logger().fatal(str(error))
+        status = 1
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The folder that a replay or the demo leaves behind. Never overwritten."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vpr_ros.config import Config, ros_yaml
+from vpr_ros.evaluation.ground_truth import GroundTruth
+from vpr_ros.evaluation.metrics import Metrics, evaluate
+from vpr_ros.evaluation.poses import write_g2o, write_pairs
+from vpr_ros.evaluation.report import Run, write_report
+from vpr_ros.types import PlaceMatch
+
+COLUMNS = (
+    "stamp_ns", "status", "keyframe_id", "match_id", "match_stamp_ns", "match_session", "similarity", "runner_up",
+    "consistent_count", "inliers", "inlier_ratio", "coverage",
+)  # fmt: skip
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Create and return `parent/name`, or `name-2`, `name-3`, ... if that exists already."""
+    for number in range(1, 10**6):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(f"{parent} is full of runs named {name}")
+
+
+def judge(
+    matches: Sequence[PlaceMatch], truth: GroundTruth | None, keyframe_stamps: Mapping[int, int]
+) -> Metrics | None:
+    """Metrics where there is a ground truth."""
+    return None if truth is None else evaluate(matches, truth, keyframe_stamps)
+
+
+def write_run(folder: Path, run: Run, config: Config) -> None:
+    """Fill a run folder: config.yaml, matches.csv, loop_closures.{txt,g2o}, metrics.json, report.html."""
+    (folder / "config.yaml").write_text(ros_yaml(config))
+    write_matches(folder / "matches.csv", run.matches)
+    write_pairs(folder / "loop_closures.txt", run.matches)
+    write_g2o(folder / "loop_closures.g2o", run.matches)
+    summary = {
+        "name": run.name,
+        "created": run.created,
+        "model": dict(run.model),
+        "notes": list(run.notes),
+        "metrics": None if run.metrics is None else run.metrics.to_dict(),
+        "latency_ms": {
+            stage: {f"p{p}": round(float(np.percentile(seconds, p)) * 1e3, 3) for p in (50, 90, 99)}
+            for stage, seconds in run.latencies.items()
+            if len(seconds)
+        },
+    }
+    (folder / "metrics.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_report(folder / "report.html", run)
+
+
+def write_matches(path: Path, matches: Sequence[PlaceMatch]) -> None:
+    """Every answer, one a line; empty where a number does not exist."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for m in matches:
+            v = m.verification
+            geometry = ("", "", "") if v is None else (v.inliers, f"{v.inlier_ratio:.4f}", f"{v.coverage:.4f}")
+            scores = ["" if s is None else f"{s:.6f}" for s in (m.similarity, m.runner_up)]
+            known = [m.keyframe_id, m.match_id, m.match_stamp_ns, m.match_session]
+            table.writerow([m.stamp_ns, m.status.name, *known, *scores, m.consistent_count, *geometry])
+
+
+def summary_lines(run: Run) -> list[str]:
+    """The figures of a run for a terminal, each with its protocol."""
+    accepted = sum(match.accepted for match in run.matches)
+    keyframes = sum(match.keyframe_id is not None for match in run.matches)
+    lines = [f"queries {len(run.matches)}   keyframes {keyframes}   loop closures {accepted}"]
+    m = run.metrics
+    if m is None:
+        lines.append("no ground truth: closures cannot be judged (see --ground-truth)")
+    else:
+        lines += [
+            f"closures: precision {_share(m.precision)} ({m.accepted_true} right, {m.accepted_false} wrong), "
+            f"recall {_share(m.recall)} of {m.revisits} queries with a true revisit",
+            f"descriptor alone: recall@1 {_share(m.recall_at_1)}  recall@5 {_share(m.recall_at_5)}  "
+            f"AP {_share(m.descriptor.average_precision)}  "
+            f"max recall at 100 % precision {_share(m.descriptor.max_recall_at_full_precision)}  "
+            f"F1max {_share(m.descriptor.f1_max)}",
+            f"after verification: AP {_share(m.verified.average_precision)}  "
+            f"max recall at 100 % precision {_share(m.verified.max_recall_at_full_precision)}  "
+            f"F1max {_share(m.verified.f1_max)}",
+            f"protocol: {m.protocol.describe()}",
+        ]
+    if run.frames_per_second is not None:
+        lines.append(f"{run.frames_per_second:.1f} frames per second")
+    return [*lines, *(f"note: {note}" for note in run.notes)]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
