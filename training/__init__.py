@@ -1,0 +1,1 @@
+"""Trains the models that vpr_ros runs. Used from a checkout, never installed on a robot."""

@@ -1,0 +1,1 @@
+"""Training images with the graded similarity between them."""

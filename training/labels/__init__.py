@@ -1,0 +1,1 @@
+"""Graded similarity of two images, from what is known of the cameras."""

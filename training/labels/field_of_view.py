@@ -1,0 +1,53 @@
+"""Graded similarity from 2-D poses: the overlap of two fields of view (GCL, METHODS 1.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+ARC_POINTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FieldOfView:
+    """A circular sector: opening `angle_deg` (at most 180, so that it is convex), `radius_m`.
+
+    `max_heading_deg` makes psi 0 for cameras that look different ways: two cameras that face each other from afar overlap
+    on the ground but see opposite facades.
+    """
+
+    angle_deg: float = 90.0
+    radius_m: float = 50.0
+    max_heading_deg: float = 90.0
+
+    def sector(self, x: float, y: float, heading_rad: float) -> NDArray[np.float32]:
+        """(ARC_POINTS + 1, 2) polygon; heading counter-clockwise from +x."""
+        half = np.radians(self.angle_deg) / 2
+        arc = heading_rad + np.linspace(-half, half, ARC_POINTS)
+        ring = np.stack([x + self.radius_m * np.cos(arc), y + self.radius_m * np.sin(arc)], axis=1)
+        return np.vstack([[x, y], ring]).astype(np.float32)
+
+    def similarity(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+        """psi = area of the intersection / area of one sector, in [0, 1], of two poses (x, y, heading_rad).
+
+        The ratio, not intersection over union: psi = 0.5 at 45 degrees of yaw for a 90 degree sector.
+        """
+        turn = np.degrees(abs((first[2] - second[2] + np.pi) % (2 * np.pi) - np.pi))
+        if turn > self.max_heading_deg or np.hypot(*(first[:2] - second[:2])) >= 2 * self.radius_m:
+            return 0.0
+        origin = first[:2]  # float32 polygons: keep coordinates small
+        a = self.sector(0.0, 0.0, first[2])
+        b = self.sector(second[0] - origin[0], second[1] - origin[1], second[2])
+        overlap, _ = cv2.intersectConvexConvex(a, b)
+        return float(min(1.0, overlap / cv2.contourArea(a)))
+
+
+def planar_pose(world_from_camera: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(x, y, heading_rad) on the ground plane of a camera whose optical axis is z; `up` is a world axis unit vector."""
+    east = np.array([1.0, 0.0, 0.0])
+    north = np.cross(up, east)
+    position, forward = world_from_camera[:3, 3], world_from_camera[:3, 2]
+    return np.array([position @ east, position @ north, np.arctan2(forward @ north, forward @ east)])
