@@ -87,6 +87,14 @@ def test_without_intrinsics_inliers_but_no_motion() -> None:
 
 
 @pytest.mark.parametrize("camera", [CAMERA, None])
+def test_a_camera_that_did_not_move_is_at_the_same_place(camera: Camera | None) -> None:
+    """Nothing determines a fundamental matrix here."""
+    for seed in range(12):
+        view, _ = two_views(100, 0, noise_px=0.0, seed=seed)
+        assert GeometricVerifier(VerificationConfig()).verify(view, camera, view, camera).inliers == 100
+
+
+@pytest.mark.parametrize("camera", [CAMERA, None])
 def test_chance_matches_find_no_motion(camera: Camera | None) -> None:
     default = VerificationConfig()
     for seed in range(20):

@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from training.data.augment import random_view
 from training.data.catalog import open_sources
-from training.data.sources import FULL, Source, View, draw_batch, similarity_matrix
+from training.data.sources import Source, View, draw_batch, similarity_matrix
 from training.losses.graded_contrastive import graded_contrastive_batch
 from training.models.place_network import PlaceNetwork
 from vpr_ros.errors import ConfigError
+from vpr_ros.images import resize
 
 Recipe = dict[str, Any]
 
@@ -57,24 +58,29 @@ def _render(rng: np.random.Generator, view: View, sources: list[Source], recipe:
     return random_view(rng, image, view.crop, recipe["width"], recipe["height"])
 
 
-def initialise(network: PlaceNetwork, recipe: Recipe, sources: list[Source], device: torch.device) -> None:
-    """ImageNet weights where they are at hand, then PCA whitening on training images, each source by its share."""
+def load_start(network: PlaceNetwork, recipe: Recipe) -> None:
+    """ImageNet weights where they are at hand."""
     weights = Path(recipe["imagenet_weights"])
     if weights.exists():
         network.backbone.load_imagenet(weights)
     else:
         print(f"{weights} is not there: the backbone starts from random weights and will be far worse")
+
+
+def whiten(network: PlaceNetwork, recipe: Recipe, sources: list[Source], shares: list[float]) -> None:
+    """Set the projection to PCA whitening of the training images, as many of each source as its share."""
     rng = np.random.default_rng(recipe["seed"])
-    per_source = max(1, recipe["whitening_images"] // len(sources))
+    device = network.projection.weight.device
     pooled = []
     network.eval()
-    for index, source in enumerate(tqdm(sources, desc="whitening", unit="source")):
-        chosen = rng.choice(len(source.images), size=min(per_source, len(source.images)), replace=False)
-        for part in np.array_split(chosen, max(1, len(chosen) // 32)):
-            images = np.stack([_render(rng, View(index, int(i), FULL), sources, recipe) for i in part])
+    for source, share in zip(tqdm(sources, desc="whitening", unit="source"), shares, strict=True):
+        wanted = max(1, round(recipe["whitening_images"] * share / sum(shares)))
+        chosen = rng.choice(len(source.images), size=min(wanted, len(source.images)), replace=False)
+        for part in np.array_split(chosen, 1 + len(chosen) // 32):
+            images = np.stack([resize(source.images[i], recipe["width"], recipe["height"]) for i in part])
             with torch.no_grad():
-                pooled.append(network.pooled(torch.from_numpy(images).to(device)).cpu())
-    network.whiten(torch.cat(pooled).double().float().to(device), recipe["whitening_power"])
+                pooled.append(network.pooled(torch.from_numpy(images).to(device)))
+    network.whiten(torch.cat(pooled), recipe["whitening_power"])
 
 
 def learning_rate_share(step: int, recipe: Recipe) -> float:
@@ -93,7 +99,8 @@ def train(recipe: Recipe, out: Path) -> Path:
     for source in sources:
         print(f"{source.name}: {len(source.images)} images")
     network = PlaceNetwork(recipe["dim"]).to(device)
-    initialise(network, recipe, sources, device)
+    load_start(network, recipe)
+    whiten(network, recipe, sources, shares)
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_share(step, recipe))
     out.mkdir(parents=True, exist_ok=True)
@@ -115,6 +122,8 @@ def train(recipe: Recipe, out: Path) -> Path:
             schedule.step()
             bar.set_postfix(loss=f"{loss.item():.4f}")
             log.writerow([step, f"{loss.item():.6f}"])
+    # the loss moved the features: without whitening them again recall is far below where it started
+    whiten(network, recipe, sources, shares)
     checkpoint = out / "checkpoint.pt"
     state = {"state": network.state_dict(), "recipe": recipe, "commit": _commit(), "sources": [s.name for s in sources]}
     torch.save(state, checkpoint)

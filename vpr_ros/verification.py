@@ -48,18 +48,25 @@ class GeometricVerifier:
     def verify(
         self, query: LocalFeatures, query_camera: Camera | None, match: LocalFeatures, match_camera: Camera | None
     ) -> Verification:
-        """Fit an essential matrix where both cameras are calibrated, otherwise a fundamental matrix, and count inliers."""
+        """Fit an essential matrix where both cameras are calibrated, else a fundamental matrix or homography; count inliers."""
         pairs = self.match(query, match)
         query_points, match_points = query.points[pairs[:, 0]], match.points[pairs[:, 1]]
         if len(pairs) < 8:
             return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
         if query_camera is not None and match_camera is not None:
             return self._verify_calibrated(query_points, query_camera, match_points, match_camera)
-        matrix, mask = cv2.findFundamentalMat(
-            query_points, match_points, cv2.USAC_MAGSAC, self._config.max_error_px, CONFIDENCE, MAX_ITERATIONS
-        )
-        inlier = _as_bool(mask, len(pairs)) if matrix is not None else np.zeros(len(pairs), bool)
+        inlier = self._uncalibrated_inliers(query_points, match_points)
         return Verification(int(inlier.sum()), float(inlier.mean()), coverage(query_points, inlier))
+
+    def _uncalibrated_inliers(self, query: NDArray[np.float32], match: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The better of a fundamental matrix and a homography.
+
+        Where the camera hardly moved, or sees one plane, the fundamental matrix is undetermined and finds nothing.
+        """
+        settings = (cv2.USAC_MAGSAC, self._config.max_error_px)
+        _, epipolar = cv2.findFundamentalMat(query, match, *settings, CONFIDENCE, MAX_ITERATIONS)
+        _, planar = cv2.findHomography(query, match, *settings, maxIters=MAX_ITERATIONS, confidence=CONFIDENCE)
+        return max((_as_bool(mask, len(query)) for mask in (epipolar, planar)), key=np.count_nonzero)
 
     def match(self, query: LocalFeatures, match: LocalFeatures) -> NDArray[np.int64]:
         """(M, 2) indices of mutual nearest neighbours that pass Lowe's ratio test."""
@@ -86,15 +93,11 @@ class GeometricVerifier:
     ) -> Verification:
         query_rays, match_rays = _normalised(query_points, query_camera), _normalised(match_points, match_camera)
         focal = (query_camera.fx + query_camera.fy + match_camera.fx + match_camera.fy) / 4
-        essential, mask = cv2.findEssentialMat(
-            query_rays,
-            match_rays,
-            np.eye(3),
-            cv2.USAC_MAGSAC,
-            CONFIDENCE,
-            self._config.max_error_px / focal,
-            MAX_ITERATIONS,
-        )
+        arguments = (query_rays, match_rays, np.eye(3))
+        limits = (CONFIDENCE, self._config.max_error_px / focal, MAX_ITERATIONS)
+        essential, mask = cv2.findEssentialMat(*arguments, cv2.USAC_MAGSAC, *limits)
+        if essential is None:  # it gives up where the camera did not move at all; plain RANSAC does not
+            essential, mask = cv2.findEssentialMat(*arguments, cv2.RANSAC, *limits)
         if essential is None or essential.shape != (3, 3):
             return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
         inlier = _as_bool(mask, len(query_rays))

@@ -17,8 +17,6 @@ from training.data.augment import Crop, random_crop
 from training.labels.field_of_view import FieldOfView
 from vpr_ros.types import Image
 
-FULL = Crop(0.0, 0.0, 1.0, 1.0)
-
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from small_worlds import texture
+
+from vpr_ros import cli
+from vpr_ros.bags import BagWriter
+from vpr_ros.config import Config
+from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.replay import replay, replay_to_folder
+from vpr_ros.run_folder import new_folder
+from vpr_ros.sources import BagSource, open_source
+from vpr_ros.types import Camera
+
+S = 10**9
+CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
+PLACES = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 99]
+SETTINGS = {
+    "keyframe.min_interval_s": 0.0,
+    "keyframe.max_similarity": 1.0,
+    "exclusion.time_s": 4.0,
+    "exclusion.count": 0,
+    "match.min_similarity": 0.6,
+    "match.island_gap": 0,
+    "consistency.min_hits": 1,
+}
+
+
+@pytest.fixture
+def config(grid_model_path: Path) -> Config:
+    return Config().with_values(SETTINGS | {"model.path": str(grid_model_path)})
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """Eight places 20 m apart in a row, then back to the first four; true poses on a topic."""
+    path = tmp_path / "bag"
+    with BagWriter(path) as writer:
+        for i, place in enumerate(PLACES):
+            stamp = (100 + i) * S
+            pose = np.eye(4)
+            pose[0, 3] = 20.0 * place
+            writer.odometry("/truth", stamp, pose, "world", "camera")
+            writer.camera_info("/camera_info", stamp, CAMERA)
+            writer.image("/image", stamp, texture(place, 320, 240), "camera")
+    return path
+
+
+def test_a_run_folder_holds_everything(bag: Path, tmp_path: Path, config: Config) -> None:
+    source = BagSource(bag, ground_truth_topic="/truth")
+    folder = new_folder(tmp_path / "runs", "first")
+    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml", "matches.csv", "loop_closures.txt", "loop_closures.g2o", "metrics.json", "report.html",
+    }  # fmt: skip
+    assert Config.from_yaml(folder / "config.yaml") == config
+    rows = list(csv.DictReader((folder / "matches.csv").open()))
+    assert [int(row["stamp_ns"]) // S for row in rows] == list(range(100, 113))
+    accepted = [row for row in rows if row["status"] == "ACCEPTED"]
+    assert [int(row["match_stamp_ns"]) // S for row in accepted] == [100, 101, 102, 103]
+    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert (metrics["revisits"], metrics["accepted_true"], metrics["accepted_false"]) == (4, 4, 0)
+    assert metrics["recall_at_1"] == 1.0
+    assert run.metrics is not None
+    assert run.metrics.precision == 1.0
+    assert "report" in (folder / "report.html").read_text()
+    assert (folder / "loop_closures.g2o").read_text().count("EDGE_SE3:QUAT") <= 4
+
+
+def test_two_replays_give_the_same_answers_byte_for_byte(bag: Path, tmp_path: Path, config: Config) -> None:
+    tables = []
+    for name in ("a", "b"):
+        folder = new_folder(tmp_path / "runs", name)
+        replay_to_folder(BagSource(bag), config, folder, created="today", protocol=Protocol())
+        tables.append(
+            [(folder / file).read_bytes() for file in ("matches.csv", "loop_closures.txt", "loop_closures.g2o")]
+        )
+    assert tables[0] == tables[1]
+
+
+def test_the_truth_is_never_shown_to_the_detector(bag: Path, config: Config) -> None:
+    with_truth = replay(BagSource(bag, ground_truth_topic="/truth"), config)
+    without = replay(BagSource(bag), config)
+    assert [m.similarity for m in with_truth.matches] == [m.similarity for m in without.matches]
+    assert all(k.odom_from_body is None for k in with_truth.detector.map.keyframes)
+
+
+def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
+    folders = [new_folder(tmp_path, "run") for _ in range(3)]
+    assert [f.name for f in folders] == ["run", "run-2", "run-3"]
+
+
+def test_frames_out_of_order_are_left_out_and_said(tmp_path: Path, config: Config) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for received, stamp in enumerate((100, 101, 101, 100, 102)):
+            image = texture(stamp, 320, 240)
+            writer.image(
+                "/image",
+                round((stamp - (0.5 if received == 3 else 0)) * S) + 10**9 * (received == 3),
+                image,
+                bag_ns=(200 + received) * S,
+            )
+    done = replay(BagSource(tmp_path / "bag"), config)
+    assert done.out_of_order == 2
+    assert [m.stamp_ns // S for m in done.matches] == [100, 101, 102]
+
+
+def test_every_layout_gives_the_same_answers(bag: Path, tmp_path: Path, config: Config) -> None:
+    """A bag, a KITTI tree and an image folder with the same frames."""
+    kitti = tmp_path / "kitti" / "sequences" / "07"
+    (kitti / "image_0").mkdir(parents=True)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i, place in enumerate(PLACES):
+        picture = cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(kitti / "image_0" / f"{i:06d}.png"), picture)
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+    (kitti / "times.txt").write_text("".join(f"{float(i):.6e}\n" for i in range(len(PLACES))))
+    (kitti / "calib.txt").write_text("P0: 300 0 160 0 0 300 120 0 0 0 1 0\n")
+    sources = [BagSource(bag), open_source(tmp_path / "kitti"), open_source(folder, rate_hz=1.0)]
+    answers = [[(m.status, m.match_id) for m in replay(source, config).matches] for source in sources]
+    assert answers[0] == answers[1]
+    calibrated = [status for status, _ in answers[1]]
+    assert calibrated == [status for status, _ in answers[2]]
+
+
+def run_cli(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(a) for a in arguments])
+    return int(stopped.value.code or 0)
+
+
+def test_the_command_line(bag: Path, tmp_path: Path, grid_model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    arguments = ["replay", bag, "--model", grid_model_path, "--out", tmp_path / "runs", "--exclusion-s", 4]
+    assert run_cli(*arguments, "--ground-truth-topic", "/truth", *settings) == 0
+    said = capsys.readouterr().out
+    assert "precision 1.000 (4 right, 0 wrong), recall 1.000 of 4 queries" in said
+    assert "protocol: Revisit" in said
+    report = Path(said.rsplit("report: ", 1)[1].strip())
+    assert report.is_file()
+    assert report.parent.parent == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere"], "/nowhere: no such file or folder"),
+        (["BAG", "--set", "match.topk=3"], "did you mean 'match.top_k'"),
+        (["BAG", "--set", "match.top_k"], "--set needs NAME=VALUE"),
+        (["BAG", "--model", "/nowhere.onnx"], "cannot read model /nowhere.onnx"),
+        (["BAG", "--image-topic", "/front"], "/front"),
+        (["BAG", "--sequence", "00"], "KITTI"),
+        (["BAG", "--config", "/nowhere.yaml"], "cannot read /nowhere.yaml"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_status_2(
+    bag: Path,
+    tmp_path: Path,
+    grid_model_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    words: list[object] = [bag if word == "BAG" else word for word in arguments]
+    if "--model" not in arguments:
+        words += ["--model", grid_model_path]
+    assert run_cli("replay", *words, "--out", tmp_path / "runs") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("vpr: ")
+    assert said.count("\n") == 1
+
+
+def test_a_truncated_bag_is_replayed_to_its_last_good_message(bag: Path, tmp_path: Path, config: Config) -> None:
+    database = next(bag.glob("*.db3"))
+    content = database.read_bytes()
+    database.write_bytes(content[: len(content) * 2 // 3])
+    source = BagSource(bag)
+    done = replay(source, config)
+    assert 3 <= len(done.matches) < len(PLACES)
+    assert any("last good message" in note or "damaged" in note for note in source.notes)
+
+
+def test_kitti_00_closes_its_loops(shared_data: Path, tmp_path: Path) -> None:
+    """The promise of the README: `vpr replay ../shared/data/kitti --sequence 00` with every default."""
+    source = open_source(shared_data / "kitti", "00")
+    run = replay_to_folder(source, Config(), tmp_path, created="today", protocol=Protocol())
+    metrics = run.metrics
+    assert metrics is not None
+    assert metrics.queries == 1700
+    assert metrics.revisits == 80
+    assert metrics.precision == 1.0
+    assert metrics.recall is not None
+    assert metrics.recall >= 0.90
+    assert metrics.descriptor.max_recall_at_full_precision is not None
+    assert metrics.descriptor.max_recall_at_full_precision >= 0.90
