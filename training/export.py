@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,9 @@ def load_network(checkpoint: Path) -> tuple[PlaceNetwork, dict[str, Any]]:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network = PlaceNetwork(saved["recipe"]["dim"])
         network.load_state_dict(saved.pop("state"))
-    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{checkpoint} is not a checkpoint of training.train: {error}") from error
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{checkpoint} is not a checkpoint of training.train: {reason}") from error
     return network.eval(), saved
 
 
