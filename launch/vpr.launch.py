@@ -66,8 +66,7 @@ def start(context):
         executable="rviz2",
         namespace=argument["namespace"],
         arguments=["-d", PathJoinSubstitution([CONFIG, "vpr.rviz"])],
-        # vpr.rviz names the topics of a node without a namespace.
-        remappings=[(f"/{topic}", topic) for topic in ("vpr/markers", "vpr/match_image/compressed")],
+        remappings=[("/vpr/markers", "vpr/markers")],  # vpr.rviz names the topic of a node without a namespace
         condition=IfCondition(argument["rviz"]),
     )
     return [node, rviz]

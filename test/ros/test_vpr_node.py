@@ -19,6 +19,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from small_worlds import texture
 from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import MarkerArray
 from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.bags import BagWriter
@@ -231,12 +232,15 @@ def test_lifecycle_goes_round_and_disabling_pauses(node: NodeUnderTest) -> None:
     assert ears.send_and_wait(view(0), 103 * S).status.name == "NO_MAP"  # cleanup forgot the map
 
 
-def test_odometry_reaches_the_detector(node: NodeUnderTest) -> None:
+def test_odometry_reaches_the_detector_and_the_markers(node: NodeUnderTest) -> None:
     ears = node.ears
+    drawn: list[MarkerArray] = []
+    ears.create_subscription(MarkerArray, "/vpr/markers", drawn.append, 10)
     odom = ears.outlet(Odometry, "/odom")
     for i in range(6):
         message = Odometry()
         message.header.stamp = time_msg((100 + i) * S)
+        message.header.frame_id = "odom"
         message.pose.pose.position.x = 100.0 * i
         message.pose.pose.orientation.w = 1.0
         odom.publish(message)
@@ -250,6 +254,9 @@ def test_odometry_reaches_the_detector(node: NodeUnderTest) -> None:
         ears.send_and_wait(view(i), (100 + i) * S)
     far = ears.send_and_wait(view(0), 105 * S)
     assert far.status.name == "ODOMETRY"
+    dots, lines = wait_until(lambda: drawn and len(drawn[-1].markers[0].points) == 6 and drawn[-1].markers)
+    assert [p.x for p in dots.points] == [100.0 * i for i in range(6)]
+    assert (dots.header.frame_id, len(lines.points)) == ("odom", 0)
 
 
 @pytest.mark.parametrize(

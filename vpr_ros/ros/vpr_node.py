@@ -19,10 +19,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import MarkerArray
 from vpr_msgs.msg import Keyframe as KeyframeMsg
 from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.srv import LoadMap, SaveMap
@@ -34,6 +36,7 @@ from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.place_map import PlaceMap
 from vpr_ros.ros.diagnostics import Diagnostics
+from vpr_ros.ros.markers import map_markers
 from vpr_ros.ros.messages import (
     keyframe_msg,
     loop_closure_msg,
@@ -100,6 +103,7 @@ class VprNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._camera: Camera | None = None
         self._odometry: deque[tuple[int, Pose]] = deque(maxlen=ODOMETRY_WINDOW)
+        self._odometry_frame = ""
         self._worker = LatestWorker(self._on_frame, self._on_worker_error)
         self._create_subscriptions()
         return super().on_activate(state)
@@ -130,6 +134,8 @@ class VprNode(LifecycleNode):
         self._matches = self.create_lifecycle_publisher(PlaceMatchArray, "~/matches", 10)
         self._loop_closures = self.create_lifecycle_publisher(LoopClosure, "~/loop_closures", 50)
         self._keyframes = self.create_lifecycle_publisher(KeyframeMsg, "~/keyframes", 100)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", latched)
 
     def _create_services(self) -> None:
         self._services_of_node = [
@@ -172,7 +178,7 @@ class VprNode(LifecycleNode):
         if self._detector is None:
             return
         self._detector = None
-        for publisher in (self._matches, self._loop_closures, self._keyframes):
+        for publisher in (self._matches, self._loop_closures, self._keyframes, self._markers):
             self.destroy_lifecycle_publisher(publisher)
         for service in self._services_of_node:
             self.destroy_service(service)
@@ -191,9 +197,12 @@ class VprNode(LifecycleNode):
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
-            self._odometry.append((stamp_ns(message.header.stamp), pose_from_msg(message.pose.pose)))
+            pose = pose_from_msg(message.pose.pose)
         except ValueError as error:
             self.get_logger().warning(f"odometry is not used: {error}", throttle_duration_sec=5.0)
+            return
+        self._odometry.append((stamp_ns(message.header.stamp), pose))
+        self._odometry_frame = message.header.frame_id
 
     def _on_frame(self, item: tuple[ImageMsg, float]) -> None:
         """In the worker's thread: one image in, its answer out."""
@@ -238,6 +247,9 @@ class VprNode(LifecycleNode):
         message = match_msg(match, detector.session, matched, model_id)
         if match.keyframe_id is not None:
             self._keyframes.publish(keyframe_msg(detector.map.keyframes[match.keyframe_id], model_id))
+            if self._odometry_frame and self._markers.get_subscription_count() > 0:
+                header = Header(stamp=message.header.stamp, frame_id=self._odometry_frame)
+                self._markers.publish(map_markers(detector.map, detector.session, header))
         if match.accepted:
             self._loop_closures.publish(loop_closure_msg(message))
         self._matches.publish(match_array_msg(message))
