@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_ros.config import Config, Parameter, ros_yaml
+from vpr_ros.config import Config, Parameter, markdown, ros_yaml
 from vpr_ros.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +34,11 @@ def test_shipped_yaml_holds_the_defaults() -> None:
     path = ROOT / "config" / "vpr.yaml"
     assert path.read_text() == ros_yaml(Config()), "run: python -m vpr_ros.config > config/vpr.yaml"
     assert Config.from_yaml(path) == Config()
+
+
+def test_documented_parameters_are_the_parameters() -> None:
+    text = (ROOT / "docs" / "parameters.md").read_text()
+    assert text == markdown(), "run: python -m vpr_ros.config --markdown > docs/parameters.md"
 
 
 @given(some_values)

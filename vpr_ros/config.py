@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -314,5 +315,23 @@ def ros_yaml(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown() -> str:
+    """A table of every parameter: what docs/parameters.md holds."""
+    lines = [
+        "# Parameters",
+        "",
+        "Made by `python -m vpr_ros.config --markdown > docs/parameters.md`; a test compares them. The names are the same in",
+        "YAML, as ROS parameters and in `vpr replay --set NAME=VALUE`.",
+        "",
+        "| name | default | unit | allowed | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for name, p in Config.parameters().items():
+        default = f"`{p.default}`" if p.default != "" else "empty"
+        allowed = p.range.replace("|", "\\|")
+        lines.append(f"| `{name}` | {default} | {p.unit} | {allowed} | {p.doc} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    print(ros_yaml(Config()), end="")
+    print(markdown() if "--markdown" in sys.argv[1:] else ros_yaml(Config()), end="")
