@@ -21,6 +21,12 @@ def test_quaternion_and_matrix_are_inverse_and_agree_with_rodrigues(vector: tupl
     np.testing.assert_allclose(quaternion_to_matrix(-3.0 * quaternion), matrix, atol=1e-7)
 
 
+@pytest.mark.parametrize("axis", np.eye(3))
+def test_half_turns_have_a_quaternion(axis: np.ndarray) -> None:
+    rotation = cv2.Rodrigues(np.pi * axis)[0]
+    np.testing.assert_allclose(quaternion_to_matrix(matrix_to_quaternion(rotation)), rotation, atol=1e-9)
+
+
 def test_ros_order() -> None:
     quarter_turn_about_z = quaternion_to_matrix([0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)])
     np.testing.assert_allclose(quarter_turn_about_z @ [1, 0, 0], [0, 1, 0], atol=1e-12)

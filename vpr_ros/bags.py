@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from vpr_ros.errors import SourceError
+from vpr_ros.rotations import matrix_to_quaternion
 from vpr_ros.sources.rosbag import typestore
 from vpr_ros.types import Camera, Image, Pose
 
@@ -105,7 +106,7 @@ class BagWriter:
         pose = _new(
             "geometry_msgs/msg/Pose",
             _new("geometry_msgs/msg/Point", *odom_from_body[:3, 3].tolist()),
-            _new("geometry_msgs/msg/Quaternion", *_quaternion(odom_from_body)),
+            _new("geometry_msgs/msg/Quaternion", *matrix_to_quaternion(odom_from_body[:3, :3]).tolist()),
         )
         message = _new(
             "nav_msgs/msg/Odometry",
@@ -131,11 +132,3 @@ def _new(kind: str, *fields: Any) -> Any:
 def _header(stamp_ns: int, frame_id: str) -> Any:
     seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
     return _new("std_msgs/msg/Header", _new("builtin_interfaces/msg/Time", seconds, nanoseconds), frame_id)
-
-
-def _quaternion(pose: Pose) -> tuple[float, float, float, float]:
-    """x y z w of a pose's rotation."""
-    vector, _ = cv2.Rodrigues(pose[:3, :3])
-    angle = float(np.linalg.norm(vector))
-    x, y, z = (np.sin(angle / 2) * vector.reshape(3) / angle).tolist() if angle else (0.0, 0.0, 0.0)
-    return x, y, z, float(np.cos(angle / 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,8 +12,8 @@ def quaternion_to_matrix(quaternion: ArrayLike) -> Matrix:
     """(4,) x y z w -> (3, 3). Raises ValueError where its length is zero or not finite."""
     q = np.asarray(quaternion, dtype=np.float64)
     length = float(np.linalg.norm(q))
-    if not (np.isfinite(length) and length > 1e-9):
-        raise ValueError(f"{q.tolist()} is not a rotation: its length is {length:g}")
+    if q.shape != (4,) or not (np.isfinite(length) and length > 1e-9):
+        raise ValueError(f"{q.tolist()} is not a rotation: a quaternion has four numbers and a length")
     x, y, z, w = q / length
     return np.array(
         [
@@ -26,11 +25,20 @@ def quaternion_to_matrix(quaternion: ArrayLike) -> Matrix:
 
 
 def matrix_to_quaternion(rotation: Matrix) -> Matrix:
-    """(3, 3) -> (4,) x y z w with w >= 0."""
-    vector = cv2.Rodrigues(np.ascontiguousarray(rotation, dtype=np.float64))[0].ravel()
-    angle = float(np.linalg.norm(vector))
-    axis = vector / angle if angle > 0 else vector
-    return np.array([*(np.sin(angle / 2) * axis), np.cos(angle / 2)])
+    """(3, 3) -> (4,) x y z w with w >= 0, stable at every angle.
+
+    The leading eigenvector of Bar-Itzhack's matrix ("New Method for Extracting the Quaternion from a Rotation Matrix",
+    JGCD 2000), which also makes the best of a matrix that is not quite orthonormal.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
+    lower = [
+        [xx - yy - zz, 0.0, 0.0, 0.0],
+        [yx + xy, yy - xx - zz, 0.0, 0.0],
+        [zx + xz, zy + yz, zz - xx - yy, 0.0],
+        [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+    ]
+    quaternion = np.linalg.eigh(np.array(lower), UPLO="L")[1][:, -1]
+    return -quaternion if quaternion[3] < 0.0 else quaternion
 
 
 def rotation_angle_deg(rotation: Matrix) -> float:

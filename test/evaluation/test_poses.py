@@ -12,10 +12,8 @@ from vpr_ros.errors import SourceError
 from vpr_ros.evaluation.poses import (
     format_stamp,
     parse_stamp,
-    quaternion_from_rotation,
     read_g2o,
     read_pairs,
-    rotation_from_quaternion,
     write_g2o,
     write_pairs,
 )
@@ -111,25 +109,6 @@ def test_other_text_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot read"):
         read_pairs(tmp_path / "none")
-
-
-@settings(deadline=None)
-@given(VECTORS)
-def test_quaternions_agree_with_opencv(vector: np.ndarray) -> None:
-    rotation = cv2.Rodrigues(vector)[0]
-    quaternion = quaternion_from_rotation(rotation)
-    assert np.linalg.norm(quaternion) == pytest.approx(1.0)
-    assert quaternion[3] >= 0.0
-    angle = float(np.linalg.norm(vector))
-    expected = np.append(vector * (np.sin(angle / 2) / angle if angle else 0.5), np.cos(angle / 2))
-    assert abs(float(expected @ quaternion)) == pytest.approx(1.0)
-    np.testing.assert_allclose(rotation_from_quaternion(quaternion), rotation, atol=1e-9)
-
-
-@pytest.mark.parametrize("axis", np.eye(3))
-def test_half_turns_have_a_quaternion(axis: np.ndarray) -> None:
-    rotation = cv2.Rodrigues(np.pi * axis)[0]
-    np.testing.assert_allclose(rotation_from_quaternion(quaternion_from_rotation(rotation)), rotation, atol=1e-9)
 
 
 @settings(deadline=None)

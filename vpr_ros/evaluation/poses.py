@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import SourceError
+from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix
 from vpr_ros.types import PlaceMatch, Pose
 
 _PAIRS_HEADER = "# query_stamp match_stamp similarity inliers tx ty tz qx qy qz qw (match_from_query, unit translation)"
@@ -143,39 +144,6 @@ def parse_stamp(text: str) -> int:
     return int(seconds) * 10**9 + int(nanoseconds)
 
 
-def quaternion_from_rotation(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4,) unit quaternion x y z w with w >= 0 of a (3, 3) rotation, stable at every angle.
-
-    The leading eigenvector of Bar-Itzhack's matrix ("New Method for Extracting the Quaternion from a Rotation Matrix",
-    JGCD 2000), which also makes the best of a matrix that is not quite orthonormal.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation
-    lower = [
-        [xx - yy - zz, 0.0, 0.0, 0.0],
-        [yx + xy, yy - xx - zz, 0.0, 0.0],
-        [zx + xz, zy + yz, zz - xx - yy, 0.0],
-        [zy - yz, xz - zx, yx - xy, xx + yy + zz],
-    ]
-    quaternion = np.linalg.eigh(np.array(lower), UPLO="L")[1][:, -1]
-    return -quaternion if quaternion[3] < 0.0 else quaternion
-
-
-def rotation_from_quaternion(quaternion: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3) rotation of a quaternion x y z w, normalised here. Raises ValueError if it has no length."""
-    values = np.asarray(quaternion, dtype=np.float64)
-    length = float(np.linalg.norm(values))
-    if not (values.shape == (4,) and length > 0.0 and np.isfinite(length)):
-        raise ValueError("not a quaternion")
-    x, y, z, w = values / length
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Closure:
     query_ns: int
@@ -199,7 +167,7 @@ def _measured(match: PlaceMatch) -> _Closure | None:
 
 
 def _seven(pose: Pose) -> NDArray[np.float64]:
-    return np.concatenate([pose[:3, 3], quaternion_from_rotation(pose[:3, :3])])
+    return np.concatenate([pose[:3, 3], matrix_to_quaternion(pose[:3, :3])])
 
 
 def _pose(seven: NDArray[np.float64]) -> Pose:
@@ -207,7 +175,7 @@ def _pose(seven: NDArray[np.float64]) -> Pose:
         raise ValueError("a pose has seven numbers")
     pose = np.eye(4)
     pose[:3, 3] = seven[:3]
-    pose[:3, :3] = rotation_from_quaternion(seven[3:])
+    pose[:3, :3] = quaternion_to_matrix(seven[3:])
     return pose
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.rotations import quaternion_to_matrix
 from vpr_ros.types import Frame, Image, Pose
 
 POSE_TOLERANCE_NS = 20_000_000
@@ -133,17 +134,11 @@ def pose_from_quaternion(translation: NDArray[np.float64], quaternion: NDArray[n
 
     Raises ValueError where a number is not finite or the quaternion is zero.
     """
-    norm = np.linalg.norm(quaternion)
-    if not (np.isfinite(norm) and norm > 1e-9 and np.isfinite(translation).all()):
-        raise ValueError(f"quaternion {quaternion.tolist()} at {translation.tolist()} is not a pose")
-    x, y, z, w = quaternion / norm
+    if not np.isfinite(translation).all():
+        raise ValueError(f"{translation.tolist()} is not a position")
     pose = np.eye(4)
     pose[:3, 3] = translation
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
+    pose[:3, :3] = quaternion_to_matrix(quaternion)
     return pose
 
 
