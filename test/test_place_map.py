@@ -9,7 +9,7 @@ import pytest
 from vpr_ros import place_map as place_map_module
 from vpr_ros.errors import MapError
 from vpr_ros.place_map import FORMAT, PlaceMap
-from vpr_ros.types import Camera, Keyframe, LocalFeatures
+from vpr_ros.types import Camera, Keyframe, Thumbnail
 
 CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, (0.1, -0.2, 0.0, 0.0), fisheye=True)
 
@@ -19,16 +19,14 @@ def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
     result = PlaceMap(dim)
     for i in range(count):
         descriptor = rng.normal(size=dim).astype(np.float32)
-        local = LocalFeatures(
-            rng.uniform(0, 100, (i, 2)).astype(np.float32), rng.integers(0, 256, (i, 32), dtype=np.uint8)
-        )
+        thumbnail = Thumbnail(rng.bytes(7 * i), 0.5)
         result.add(
             Keyframe(
                 id=i,
                 session="first",
                 stamp_ns=1_700_000_000_123_456_789 + i,
                 descriptor=descriptor / np.linalg.norm(descriptor),
-                features=local if i else None,
+                thumbnail=thumbnail if i else None,
                 camera=CAMERA if i % 2 else None,
                 odom_from_body=np.eye(4) * (i + 1) if i % 2 else None,
                 travelled_m=1.5 * i if i % 2 else None,
@@ -42,26 +40,22 @@ def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
 @pytest.mark.parametrize("count", [1, 5, 30])
 def test_a_map_survives_its_file_bit_for_bit(tmp_path: Path, count: int) -> None:
     saved = some_map(count)
-    saved.save(tmp_path / "new" / "town.vprmap", "model", "orb")
-    loaded = PlaceMap.load(tmp_path / "new" / "town.vprmap", "model", "orb")
+    saved.save(tmp_path / "new" / "town.vprmap", "model")
+    loaded = PlaceMap.load(tmp_path / "new" / "town.vprmap", "model")
     assert loaded.links == [(0, 3)]
     assert len(loaded) == count
     for a, b in zip(saved.keyframes, loaded.keyframes, strict=True):
-        for name in ("id", "session", "stamp_ns", "camera", "travelled_m", "frame_id"):
+        for name in ("id", "session", "stamp_ns", "thumbnail", "camera", "travelled_m", "frame_id"):
             assert getattr(a, name) == getattr(b, name)
         np.testing.assert_array_equal(a.descriptor, b.descriptor)
         np.testing.assert_equal(a.odom_from_body, b.odom_from_body)
-        assert (a.features is None) == (b.features is None)
-        if a.features is not None and b.features is not None:
-            np.testing.assert_array_equal(a.features.points, b.features.points)
-            np.testing.assert_array_equal(a.features.descriptors, b.features.descriptors)
     query = saved.keyframes[0].descriptor
     assert saved.search(query, 5, count) == loaded.search(query, 5, count)
 
 
 def test_an_empty_map_survives(tmp_path: Path) -> None:
-    PlaceMap(8).save(tmp_path / "empty", "model", "sift")
-    assert len(PlaceMap.load(tmp_path / "empty", "model", "sift")) == 0
+    PlaceMap(8).save(tmp_path / "empty", "model")
+    assert len(PlaceMap.load(tmp_path / "empty", "model")) == 0
 
 
 def test_keyframes_are_numbered_in_order() -> None:
@@ -69,35 +63,33 @@ def test_keyframes_are_numbered_in_order() -> None:
         some_map().add(some_map(1).keyframes[0])
 
 
-def test_another_model_or_other_features_are_refused(tmp_path: Path) -> None:
-    some_map().save(tmp_path / "town", "a" * 64, "orb")
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    some_map().save(tmp_path / "town", "a" * 64)
     with pytest.raises(MapError, match="made with another model"):
-        PlaceMap.load(tmp_path / "town", "b" * 64, "orb")
-    with pytest.raises(MapError, match="another kind of local features"):
-        PlaceMap.load(tmp_path / "town", "a" * 64, "sift")
+        PlaceMap.load(tmp_path / "town", "b" * 64)
 
 
 def test_a_missing_map(tmp_path: Path) -> None:
     with pytest.raises(MapError, match="there is no map"):
-        PlaceMap.load(tmp_path / "none", "m", "orb")
+        PlaceMap.load(tmp_path / "none", "m")
 
 
 def test_every_truncation_and_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
     """No damage may crash with another error, and none may load as other keyframes."""
     path = tmp_path / "town"
-    some_map().save(path, "m", "orb")
+    some_map().save(path, "m")
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     for cut in rng.integers(0, len(content), 40):
         path.write_bytes(content[:cut])
         with pytest.raises(MapError):
-            PlaceMap.load(path, "m", "orb")
+            PlaceMap.load(path, "m")
     for position in rng.integers(0, len(content), 150):
         damaged = bytearray(content)
         damaged[position] ^= 0xFF
         path.write_bytes(bytes(damaged))
         try:
-            loaded = PlaceMap.load(path, "m", "orb")
+            loaded = PlaceMap.load(path, "m")
         except MapError:
             continue
         np.testing.assert_array_equal(
@@ -109,26 +101,26 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     path = tmp_path / "evil.npz"
     np.savez(path, header=np.array([{"format": FORMAT}], dtype=object), allow_pickle=True)
     with pytest.raises(MapError, match="corrupt or no map"):
-        PlaceMap.load(path, "m", "orb")
+        PlaceMap.load(path, "m")
 
 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.npz"
     np.savez(path, header=np.frombuffer(json.dumps({"format": "other"}).encode(), np.uint8))
     with pytest.raises(MapError, match="not a map of this version"):
-        PlaceMap.load(path, "m", "orb")
+        PlaceMap.load(path, "m")
 
 
 def test_a_failed_save_leaves_the_old_map_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "town"
-    some_map(5).save(path, "m", "orb")
+    some_map(5).save(path, "m")
 
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(place_map_module.np, "savez", full_disk)
     with pytest.raises(MapError, match="No space left on device"):
-        some_map(30).save(path, "m", "orb")
+        some_map(30).save(path, "m")
     monkeypatch.undo()
-    assert len(PlaceMap.load(path, "m", "orb")) == 5
+    assert len(PlaceMap.load(path, "m")) == 5
     assert list(tmp_path.iterdir()) == [path]

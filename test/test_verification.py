@@ -8,7 +8,7 @@ import pytest
 from small_worlds import texture
 
 from vpr_ros.config import VerificationConfig
-from vpr_ros.types import Camera, LocalFeatures, Pose
+from vpr_ros.types import Camera, LocalFeatures, Pose, Thumbnail
 from vpr_ros.verification import GeometricVerifier, coverage, motion_covariance, sampson_errors
 
 CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480)
@@ -158,6 +158,21 @@ def test_points_are_in_pixels_of_the_image_given_however_it_was_shrunk() -> None
     pairs = verifier.match(small_features, large_features)
     expected = (small_features.points[pairs[:, 0]] + 0.5) * 2 - 0.5
     assert np.median(np.linalg.norm(large_features.points[pairs[:, 1]] - expected, axis=1)) < 0.5
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_a_thumbnail_keeps_what_verifies(width: int) -> None:
+    image = cv2.resize(texture(5, 640, 480), (width, width * 3 // 4), interpolation=cv2.INTER_CUBIC)
+    verifier = GeometricVerifier(VerificationConfig(max_size_px=640))
+    fresh, kept = verifier.extract(image), verifier.extract(verifier.thumbnail(image))
+    pairs = verifier.match(fresh, kept)
+    assert len(pairs) > 0.5 * len(fresh)
+    assert np.median(np.linalg.norm(fresh.points[pairs[:, 0]] - kept.points[pairs[:, 1]], axis=1)) < 0.5
+
+
+@pytest.mark.parametrize("jpeg", [b"", b"no jpeg"])
+def test_a_damaged_thumbnail_has_no_features(jpeg: bytes) -> None:
+    assert len(GeometricVerifier(VerificationConfig()).extract(Thumbnail(jpeg, 1.0))) == 0
 
 
 @pytest.mark.parametrize("features", ["sift", "orb"])

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -16,20 +16,23 @@ from vpr_ros.errors import FrameOrderError
 from vpr_ros.keyframes import is_new_keyframe
 from vpr_ros.matching import Island, Links, consistent_count, eligible_stop, is_ambiguous, islands
 from vpr_ros.place_map import PlaceMap
-from vpr_ros.types import Descriptor, Frame, Keyframe, LocalFeatures, MatchStatus, PlaceMatch, Verification
+from vpr_ros.types import Descriptor, Frame, Keyframe, LocalFeatures, MatchStatus, PlaceMatch, Thumbnail, Verification
 from vpr_ros.verification import GeometricVerifier
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
 
-@dataclass(slots=True, eq=False)
+FEATURE_CACHE = 256
+"""Keyframes whose local features are kept: a lap along an old one meets the same few again and again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Query:
-    """A frame with what has been computed of it so far."""
+    """A frame with what is known of it."""
 
     frame: Frame
     descriptor: Descriptor
     travelled_m: float | None
-    features: LocalFeatures | None = None
 
 
 class LoopDetector:
@@ -50,6 +53,7 @@ class LoopDetector:
         self.engine = engine
         self.map = PlaceMap(engine.model.dim) if place_map is None else place_map
         self._verifier = GeometricVerifier(config.verification)
+        self._features_of_keyframe = lru_cache(FEATURE_CACHE)(self._extract_keyframe)
         self._links = Links(config.consistency.max_gap, self.map.links)
         self._stage = stage
         self.start_session(session)
@@ -67,6 +71,7 @@ class LoopDetector:
         """Use other parameters from the next frame on; the map and the session stay."""
         self.config = config
         self._verifier = GeometricVerifier(config.verification)
+        self._features_of_keyframe.cache_clear()
         self._links = Links(config.consistency.max_gap, self.map.links)
         self._recent_bests = deque(self._recent_bests, maxlen=config.consistency.window - 1)
 
@@ -138,14 +143,12 @@ class LoopDetector:
 
     def _verify(self, query: _Query, place: Island) -> tuple[tuple[int, float], Verification]:
         """The candidate of the place with the most inliers: the nearest view, not only a view of the same street."""
-        features = self._features(query)
+        features = self._verifier.extract(query.frame.image)
         results = []
         for candidate in place.candidates[: self.config.verification.max_candidates]:
-            keyframe = self.map.keyframes[candidate.keyframe_id]
-            if keyframe.features is None:
-                verification = Verification(0, 0.0, 0.0)
-            else:
-                verification = self._verifier.verify(features, query.frame.camera, keyframe.features, keyframe.camera)
+            camera = self.map.keyframes[candidate.keyframe_id].camera
+            seen = self._features_of_keyframe(candidate.keyframe_id)
+            verification = self._verifier.verify(features, query.frame.camera, seen, camera)
             results.append(((candidate.keyframe_id, candidate.similarity), verification))
         return max(results, key=lambda result: result[1].inliers)
 
@@ -166,10 +169,9 @@ class LoopDetector:
         distance = np.linalg.norm(pose[:3, 3] - match.odom_from_body[:3, 3])
         return bool(distance > config.max_distance_m + config.drift_per_m * travelled)
 
-    def _features(self, query: _Query) -> LocalFeatures:
-        if query.features is None:
-            query.features = self._verifier.extract(query.frame.image)
-        return query.features
+    def _extract_keyframe(self, keyframe_id: int) -> LocalFeatures:
+        """Extracted when first needed: most keyframes never are, and extraction costs more than inference."""
+        return self._verifier.extract(self.map.keyframes[keyframe_id].thumbnail or Thumbnail(b"", 1.0))
 
     def _remember(self, query: _Query) -> int | None:
         """Add the frame to the map if it is a keyframe; its id there."""
@@ -178,13 +180,13 @@ class LoopDetector:
         if not is_new_keyframe(frame.stamp_ns, query.descriptor, frame.odom_from_body, last, self.config.keyframe):
             return None
         with self._stage("remember"):
-            features = self._features(query) if self.config.verification.enabled else None
+            thumbnail = self._verifier.thumbnail(frame.image) if self.config.verification.enabled else None
             keyframe = Keyframe(
                 id=len(self.map),
                 session=self.session,
                 stamp_ns=frame.stamp_ns,
                 descriptor=query.descriptor,
-                features=features,
+                thumbnail=thumbnail,
                 camera=frame.camera,
                 odom_from_body=frame.odom_from_body,
                 travelled_m=query.travelled_m,

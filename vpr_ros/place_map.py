@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.errors import MapError
 from vpr_ros.index import FaissIndex
-from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, LocalFeatures
+from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, Thumbnail
 
 FORMAT = "vpr_ros.place_map.1"
 
@@ -49,22 +49,16 @@ class PlaceMap:
         """At most k keyframes with id < stop, most similar first."""
         return self._index.search(descriptor, k, stop)
 
-    def save(self, path: Path, model_id: str, features: str) -> None:
-        """Write the map atomically. `features` names the kind of local features in it. Raises MapError."""
-        header = {
-            "format": FORMAT,
-            "model_id": model_id,
-            "features": features,
-            "keyframes": [_header(k) for k in self.keyframes],
-        }
-        sizes = [len(k.features) if k.features else 0 for k in self.keyframes]
-        local = [k.features for k in self.keyframes if k.features]
+    def save(self, path: Path, model_id: str) -> None:
+        """Write the map atomically. Raises MapError."""
+        header = {"format": FORMAT, "model_id": model_id, "keyframes": [_header(k) for k in self.keyframes]}
+        descriptors = [k.descriptor for k in self.keyframes]
+        thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in self.keyframes]
         arrays: dict[str, NDArray[Any]] = {
             "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-            "descriptors": _stack([k.descriptor[None] for k in self.keyframes], (0, self.dim), np.float32),
-            "feature_counts": np.array(sizes, dtype=np.int64),
-            "feature_points": _stack([f.points for f in local], (0, 2), np.float32),
-            "feature_descriptors": _stack([f.descriptors for f in local if len(f)], (0, 0), np.uint8),
+            "descriptors": np.array(descriptors, dtype=np.float32).reshape(-1, self.dim),
+            "thumbnail_sizes": np.array([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
+            "thumbnails": np.frombuffer(b"".join(thumbnails), dtype=np.uint8),
             "links": np.array(self.links, dtype=np.int64).reshape(-1, 2),
         }
         try:
@@ -74,19 +68,20 @@ class PlaceMap:
             raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
 
     @classmethod
-    def load(cls, path: Path, model_id: str, features: str) -> PlaceMap:
-        """Read a map file.
-
-        Raises MapError if it is missing, corrupt, of another format, or made with another model or other local features.
-        """
+    def load(cls, path: Path, model_id: str) -> PlaceMap:
+        """Read a map file. Raises MapError if it is missing, corrupt, of another format, or made with another model."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(arrays["header"].tobytes())
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise MapError(f"{path} is not a map of this version ({FORMAT})")
-            _check_origin(path, "model", header["model_id"], model_id)
-            _check_origin(path, "kind of local features", header["features"], features)
+            made_with = header["model_id"]
+            if made_with != model_id:
+                raise MapError(
+                    f"{path} was made with another model ({made_with[:12]}, now {model_id[:12]}): descriptors of two models "
+                    "do not compare; set model.path to that model or record the map again"
+                )
             place_map = cls(arrays["descriptors"].shape[1])
             for keyframe in _keyframes(header["keyframes"], arrays):
                 place_map.add(keyframe)
@@ -96,11 +91,6 @@ class PlaceMap:
         except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
             raise MapError(f"{path} is corrupt or no map: {error}") from error
         return place_map
-
-
-def _check_origin(path: Path, what: str, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise MapError(f"{path} was made with another {what} ({found[:12]}, now {wanted[:12]}); record it again")
 
 
 def _write_atomically(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
@@ -115,10 +105,6 @@ def _write_atomically(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
             raise
 
 
-def _stack(parts: Sequence[NDArray[Any]], empty: tuple[int, int], dtype: type) -> NDArray[Any]:
-    return np.concatenate(parts).astype(dtype) if parts else np.zeros(empty, dtype)
-
-
 def _header(keyframe: Keyframe) -> dict[str, Any]:
     """What is not an array, as JSON."""
     return {
@@ -126,28 +112,27 @@ def _header(keyframe: Keyframe) -> dict[str, Any]:
         "stamp_ns": keyframe.stamp_ns,
         "frame_id": keyframe.frame_id,
         "travelled_m": keyframe.travelled_m,
+        "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
         "camera": None if keyframe.camera is None else asdict(keyframe.camera),
         "odom_from_body": None if keyframe.odom_from_body is None else keyframe.odom_from_body.tolist(),
     }
 
 
 def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Keyframe]:
-    ends = np.cumsum(arrays["feature_counts"])
-    starts = ends - arrays["feature_counts"]
+    ends = np.cumsum(arrays["thumbnail_sizes"])
+    starts = ends - arrays["thumbnail_sizes"]
     if len(headers) != len(arrays["descriptors"]) or len(headers) != len(ends):
         raise ValueError("its arrays disagree on the number of keyframes")
     keyframes = []
     for i, head in enumerate(headers):
-        local = slice(starts[i], ends[i])
-        features = LocalFeatures(arrays["feature_points"][local], arrays["feature_descriptors"][local])
-        pose = head["odom_from_body"]
+        jpeg, scale, pose = arrays["thumbnails"][starts[i] : ends[i]].tobytes(), head["scale"], head["odom_from_body"]
         keyframes.append(
             Keyframe(
                 id=i,
                 session=head["session"],
                 stamp_ns=int(head["stamp_ns"]),
                 descriptor=arrays["descriptors"][i],
-                features=features if len(features) else None,
+                thumbnail=None if scale is None else Thumbnail(jpeg, float(scale)),
                 camera=None if head["camera"] is None else _camera(head["camera"]),
                 odom_from_body=None if pose is None else np.array(pose, dtype=np.float64).reshape(4, 4),
                 travelled_m=head["travelled_m"],

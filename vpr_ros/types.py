@@ -95,6 +95,14 @@ class LocalFeatures:
         return len(self.points)
 
 
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A grey jpeg of a keyframe, `scale` times the size of its image: what it can be verified by later."""
+
+    jpeg: bytes
+    scale: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Keyframe:
     """A frame that the map remembers. `id` is its position in the map, from 0.
@@ -106,7 +114,7 @@ class Keyframe:
     session: str
     stamp_ns: int
     descriptor: Descriptor
-    features: LocalFeatures | None = None
+    thumbnail: Thumbnail | None = None
     camera: Camera | None = None
     odom_from_body: Pose | None = None
     travelled_m: float | None = None

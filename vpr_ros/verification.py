@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import VerificationConfig
-from vpr_ros.types import Camera, Image, LocalFeatures, Pose, Verification
+from vpr_ros.types import Camera, Image, LocalFeatures, Pose, Thumbnail, Verification
 
 Points = NDArray[np.float64]
 GRID = 4
@@ -29,12 +29,29 @@ class GeometricVerifier:
         create = cv2.ORB_create if self._is_binary else cv2.SIFT_create
         self._extractor = create(nfeatures=config.max_features)
 
-    def extract(self, image: Image) -> LocalFeatures:
-        """Local features of an image; points in px of the image given, whatever size they were found at."""
+    def thumbnail(self, image: Image) -> Thumbnail:
+        """What a map keeps of an image: half the bytes of its local features, and a fraction of the time to make."""
+        grey, scale = self._shrink(image)
+        return Thumbnail(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes(), scale)
+
+    def extract(self, image: Image | Thumbnail) -> LocalFeatures:
+        """Local features of an image, or of what `thumbnail` kept of one; points in px of the original image.
+
+        A thumbnail that cannot be decoded has none.
+        """
+        if not isinstance(image, Thumbnail):
+            return self._detect(*self._shrink(image))
+        grey = cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if image.jpeg else None
+        return self._detect(np.zeros((1, 1), np.uint8) if grey is None else grey, image.scale)
+
+    def _shrink(self, image: Image) -> tuple[Image, float]:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         scale = min(1.0, self._config.max_size_px / grey.shape[1])
         if scale < 1.0:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return grey, scale
+
+    def _detect(self, grey: Image, scale: float) -> LocalFeatures:
         keypoints, descriptors = self._extractor.detectAndCompute(grey, None)
         if descriptors is None:
             return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32 if self._is_binary else 128), np.uint8))

@@ -124,7 +124,7 @@ class VprNode(LifecycleNode):
     def _map_at_start(self, model: PlaceModel) -> PlaceMap:
         if not self._config.node.map:
             return PlaceMap(model.dim)
-        return PlaceMap.load(self._map_path(self._config.node.map), model.id, self._config.verification.features)
+        return PlaceMap.load(self._map_path(self._config.node.map), model.id)
 
     def _new_detector(self, engine: Any, place_map: PlaceMap) -> LoopDetector:
         session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
@@ -295,7 +295,7 @@ class VprNode(LifecycleNode):
             path = self._map_path(request.name)
             with self._lock:
                 detector = self._require_detector()
-                detector.map.save(path, detector.engine.model.id, self._config.verification.features)
+                detector.map.save(path, detector.engine.model.id)
                 response.message = f"saved {len(detector.map)} keyframes to {path}"
             response.success = True
         except VprError as error:
@@ -307,7 +307,7 @@ class VprNode(LifecycleNode):
             path = self._map_path(request.name)
             with self._lock:
                 engine = self._require_detector().engine
-                place_map = PlaceMap.load(path, engine.model.id, self._config.verification.features)
+                place_map = PlaceMap.load(path, engine.model.id)
                 self._detector = self._new_detector(engine, place_map)
                 self._diagnostics.configured(self._config, self._detector, self._stopwatch)
             response.success, response.message = True, f"loaded {len(place_map)} keyframes from {path}"
