@@ -84,7 +84,7 @@ def test_every_truncation_and_every_flipped_byte_is_refused_or_harmless(tmp_path
         path.write_bytes(content[:cut])
         with pytest.raises(MapError):
             PlaceMap.load(path, "m")
-    for position in rng.integers(0, len(content), 150):
+    for position in rng.integers(0, len(content), 400):
         damaged = bytearray(content)
         damaged[position] ^= 0xFF
         path.write_bytes(bytes(damaged))
