@@ -265,6 +265,9 @@ def test_odometry_reaches_the_detector_and_the_markers(node: NodeUnderTest) -> N
         ({"model.path": "/nowhere/model.onnx"}, "cannot read model /nowhere/model.onnx"),
         ({"model.path": __file__}, "corrupt or no ONNX model"),
         ({"node.map": "village"}, "there is no map"),
+        ({"match.top_k": "many"}, "match.top_k"),
+        ({"match.top_k": 0}, "match.top_k"),
+        ({"engine.backend": "abacus"}, "engine.backend must be one of auto, onnxruntime"),
     ],
 )
 def test_what_cannot_start_says_why_and_ends(

@@ -16,6 +16,7 @@ import rclpy
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -338,14 +339,19 @@ def _sensor_data(depth: int) -> QoSProfile:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node until interrupted; exit status 1 if autostart fails."""
+    """Run the node until interrupted; exit status 1 if it cannot start, after one line that says why."""
     rclpy.init(args=args)
-    node = VprNode()
+    try:
+        node = VprNode()
+    except ParameterException as error:  # an override of a wrong type or out of range
+        print(f"vpr_node: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        sys.exit(1)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     status = 0
     try:
-        if read_config(node).node.autostart:
+        if node.get_parameter("node.autostart").value:
             done = TransitionCallbackReturn.SUCCESS
             if node.trigger_configure() != done or node.trigger_activate() != done:
                 raise VprError("autostart failed; the line above says why")
