@@ -93,6 +93,7 @@ def learning_rate_share(step: int, recipe: Recipe) -> float:
 
 def train(recipe: Recipe, out: Path) -> Path:
     """Run a recipe; the path of the checkpoint. Raises FloatingPointError on a loss that is not finite."""
+    commit = _commit()  # of the code that runs, whatever happens to the checkout meanwhile
     torch.manual_seed(recipe["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sources, shares = open_sources(recipe["sources"], Path(recipe["data_root"]))
@@ -125,7 +126,7 @@ def train(recipe: Recipe, out: Path) -> Path:
     # the loss moved the features: without whitening them again recall is far below where it started
     whiten(network, recipe, sources, shares)
     checkpoint = out / "checkpoint.pt"
-    state = {"state": network.state_dict(), "recipe": recipe, "commit": _commit(), "sources": [s.name for s in sources]}
+    state = {"state": network.state_dict(), "recipe": recipe, "commit": commit, "sources": [s.name for s in sources]}
     torch.save(state, checkpoint)
     return checkpoint
 

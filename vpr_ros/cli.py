@@ -146,13 +146,13 @@ def _add_demo(commands: Any) -> None:
         help="render a world, play it to the real node as a bag, and report",
         description="Render a small world with a loop, write it as a ROS 2 bag, play it to a vpr_node process over DDS, "
         "and report what the node published.",
-        epilog="examples:\n  vpr demo\n  vpr demo --rate 1 --out /tmp/demo",
+        epilog="examples:\n  vpr demo\n  vpr demo --rate 3 --out /tmp/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=_demo)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
     command.add_argument(
-        "--rate", type=float, default=2.0, help="play the bag this much faster than real time (default 2)"
+        "--rate", type=float, default=1.0, help="play the bag this much faster than real time (default 1)"
     )
     command.add_argument("--seed", type=int, default=7, help="which world (default 7)")
 

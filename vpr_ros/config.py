@@ -151,7 +151,7 @@ class VerificationConfig:
     features: str = parameter("sift", "local features: sift is robust, orb is fast", choices=("sift", "orb"))
     max_features: int = parameter(800, "local features kept per image", low=50, high=10000)
     max_size_px: int = parameter(
-        640, "images are shrunk to at most this width for local features", unit="px", low=64, high=8192
+        400, "images are shrunk to at most this width for local features", unit="px", low=64, high=8192
     )
     max_candidates: int = parameter(3, "candidates of the best place that are verified", low=1, high=100)
     max_ratio: float = parameter(
