@@ -95,10 +95,14 @@ class Run:
     latencies: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     image_of: Callable[[int], Image | None] = lambda stamp_ns: None
     notes: Sequence[str] = ()
+    is_live: bool = False
+    """The latencies include waiting, for images or for a connection: they say nothing about throughput."""
 
     @property
     def frames_per_second(self) -> float | None:
-        """Frames over the seconds of all stages, one stage after the other; None without latencies."""
+        """Frames over the seconds of all stages, one stage after the other; None if live or without latencies."""
+        if self.is_live:
+            return None
         seconds = sum(float(np.sum(stage)) for stage in self.latencies.values())
         return len(self.matches) / seconds if seconds > 0.0 else None
 

@@ -172,6 +172,7 @@ def report(bag: Path, folder: Path, heard: Heard, sent: dict[int, float], create
         latencies={"image sent to match received": latency},
         image_of=source.image_at,
         notes=[f"{len(sent)} images sent, {len(matches)} answered; late images are dropped, never queued"],
+        is_live=True,
     )
     write_run(folder, run, CONFIG)
     return run
