@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 ARC_POINTS = 32
@@ -13,7 +13,7 @@ ARC_POINTS = 32
 
 @dataclass(frozen=True, slots=True)
 class FieldOfView:
-    """A circular sector: opening `angle_deg` (at most 180, so that it is convex), `radius_m`.
+    """A circular sector: opening `angle_deg`, `radius_m`.
 
     `max_heading_deg` makes psi 0 for cameras that look different ways: two cameras that face each other from afar overlap
     on the ground but see opposite facades.
@@ -23,12 +23,12 @@ class FieldOfView:
     radius_m: float = 50.0
     max_heading_deg: float = 90.0
 
-    def sector(self, x: float, y: float, heading_rad: float) -> NDArray[np.float32]:
-        """(ARC_POINTS + 1, 2) polygon; heading counter-clockwise from +x."""
+    def sector(self, x: float, y: float, heading_rad: float) -> shapely.Polygon:
+        """The sector's polygon; heading counter-clockwise from +x."""
         half = np.radians(self.angle_deg) / 2
         arc = heading_rad + np.linspace(-half, half, ARC_POINTS)
         ring = np.stack([x + self.radius_m * np.cos(arc), y + self.radius_m * np.sin(arc)], axis=1)
-        return np.vstack([[x, y], ring]).astype(np.float32)
+        return shapely.Polygon(np.vstack([[x, y], ring]))
 
     def similarity(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         """psi = area of the intersection / area of one sector, in [0, 1], of two poses (x, y, heading_rad).
@@ -38,11 +38,10 @@ class FieldOfView:
         turn = np.degrees(abs((first[2] - second[2] + np.pi) % (2 * np.pi) - np.pi))
         if turn > self.max_heading_deg or np.hypot(*(first[:2] - second[:2])) >= 2 * self.radius_m:
             return 0.0
-        origin = first[:2]  # float32 polygons: keep coordinates small
+        # relative to the first: UTM coordinates leave too few digits for an area
         a = self.sector(0.0, 0.0, first[2])
-        b = self.sector(second[0] - origin[0], second[1] - origin[1], second[2])
-        overlap, _ = cv2.intersectConvexConvex(a, b)
-        return float(min(1.0, overlap / cv2.contourArea(a)))
+        b = self.sector(second[0] - first[0], second[1] - first[1], second[2])
+        return float(min(1.0, a.intersection(b).area / a.area))
 
 
 def planar_pose(world_from_camera: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
