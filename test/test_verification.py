@@ -102,6 +102,19 @@ def test_chance_matches_find_no_motion(camera: Camera | None) -> None:
         assert found.inliers < default.min_inliers
 
 
+def test_points_on_which_opencv_gives_up_with_an_exception_find_nothing() -> None:
+    """Thirteen matches between two corridors: MAGSAC's fundamental matrix asserts on them (OpenCV 5.0.0)."""
+    query = [[298.6, 40.1], [299.6, 36.9], [240.5, 38.9], [236.8, 36.9], [234.8, 34.6], [235.2, 39.0], [240.6, 34.8],
+             [240.6, 34.8], [242.0, 72.6], [280.9, 77.6], [248.0, 72.7], [295.4, 78.7], [255.9, 86.4]]  # fmt: skip
+    match = [[302.6, 212.2], [299.0, 32.1], [234.9, 38.0], [230.9, 35.9], [229.6, 33.4], [229.7, 38.0], [235.0, 33.9],
+             [235.0, 33.9], [237.7, 71.4], [278.0, 77.9], [243.5, 71.5], [282.1, 82.5], [251.9, 87.2]]  # fmt: skip
+    descriptors = np.random.default_rng(0).integers(0, 256, (13, 128), dtype=np.uint8)
+    views = [LocalFeatures(np.array(points, np.float32), descriptors) for points in (query, match)]
+    for camera in (None, CAMERA):
+        found = GeometricVerifier(VerificationConfig()).verify(views[0], camera, views[1], camera)
+        assert found.inliers < VerificationConfig().min_inliers
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_too_few_features(count: int) -> None:
     found = GeometricVerifier(VerificationConfig()).verify(*_interleave(two_views(count, 0), CAMERA))

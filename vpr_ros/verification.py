@@ -5,6 +5,9 @@ Matches that agree on one camera motion are inliers; robust estimation is OpenCV
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +83,9 @@ class GeometricVerifier:
 
         Where the camera hardly moved, or sees one plane, the fundamental matrix is undetermined and finds nothing.
         """
-        settings = (cv2.USAC_MAGSAC, self._config.max_error_px)
-        _, epipolar = cv2.findFundamentalMat(query, match, *settings, CONFIDENCE, MAX_ITERATIONS)
-        _, planar = cv2.findHomography(query, match, *settings, maxIters=MAX_ITERATIONS, confidence=CONFIDENCE)
+        arguments = (query, match, cv2.USAC_MAGSAC, self._config.max_error_px)
+        _, epipolar = _estimate(cv2.findFundamentalMat, *arguments, CONFIDENCE, MAX_ITERATIONS)
+        _, planar = _estimate(cv2.findHomography, *arguments, maxIters=MAX_ITERATIONS, confidence=CONFIDENCE)
         return max((_as_bool(mask, len(query)) for mask in (epipolar, planar)), key=np.count_nonzero)
 
     def match(self, query: LocalFeatures, match: LocalFeatures) -> NDArray[np.int64]:
@@ -112,9 +115,9 @@ class GeometricVerifier:
         focal = (query_camera.fx + query_camera.fy + match_camera.fx + match_camera.fy) / 4
         arguments = (query_rays, match_rays, np.eye(3))
         limits = (CONFIDENCE, self._config.max_error_px / focal, MAX_ITERATIONS)
-        essential, mask = cv2.findEssentialMat(*arguments, cv2.USAC_MAGSAC, *limits)
+        essential, mask = _estimate(cv2.findEssentialMat, *arguments, cv2.USAC_MAGSAC, *limits)
         if essential is None:  # it gives up where the camera did not move at all; plain RANSAC does not
-            essential, mask = cv2.findEssentialMat(*arguments, cv2.RANSAC, *limits)
+            essential, mask = _estimate(cv2.findEssentialMat, *arguments, cv2.RANSAC, *limits)
         if essential is None or essential.shape != (3, 3):
             return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
         inlier = _as_bool(mask, len(query_rays))
@@ -149,6 +152,14 @@ def _normalised(points: NDArray[np.float32], camera: Camera) -> Points:
     undistort = cv2.fisheye.undistortPoints if camera.fisheye else cv2.undistortPoints
     pixels = points.reshape(-1, 1, 2).astype(np.float64)
     return undistort(pixels, camera.matrix, distortion if distortion.size else np.zeros(4)).reshape(-1, 2)
+
+
+def _estimate(estimator: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    """(model, mask) of one of OpenCV's robust estimators; (None, None) where it asserts, as it does on degenerate points."""
+    try:
+        return estimator(*arguments, **options)
+    except cv2.error:
+        return None, None
 
 
 def _as_bool(mask: NDArray[np.uint8] | None, count: int) -> NDArray[np.bool_]:
