@@ -160,7 +160,7 @@ class VerificationConfig:
     max_error_px: float = parameter(
         1.5, "an inlier lies this close to its epipolar line", unit="px", low=0.1, high=50.0
     )
-    min_inliers: int = parameter(20, "least inliers of an accepted match", low=5, high=10000)
+    min_inliers: int = parameter(30, "least inliers of an accepted match", low=5, high=10000)
     min_inlier_ratio: float = parameter(0.3, "least share of the feature matches that are inliers", low=0.0, high=1.0)
     min_coverage: float = parameter(
         0.2, "least share of the image's 4 x 4 cells that hold an inlier", low=0.0, high=1.0

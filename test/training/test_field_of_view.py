@@ -51,6 +51,7 @@ coordinates = st.tuples(st.floats(-40, 40), st.floats(-40, 40), st.floats(-180, 
 
 
 @settings(max_examples=30, deadline=None)
+@example((1e-291, 1e-291, -136.0))  # GEOS says 0.9 here
 @given(coordinates)
 def test_against_integration(where: tuple[float, float, float]) -> None:
     assert VIEW.similarity(ORIGIN, pose(*where)) == pytest.approx(integrated(pose(*where)), abs=0.01)

@@ -38,9 +38,10 @@ class FieldOfView:
         turn = np.degrees(abs((first[2] - second[2] + np.pi) % (2 * np.pi) - np.pi))
         if turn > self.max_heading_deg or np.hypot(*(first[:2] - second[:2])) >= 2 * self.radius_m:
             return 0.0
-        # relative to the first: UTM coordinates leave too few digits for an area
-        a = self.sector(0.0, 0.0, first[2])
-        b = self.sector(second[0] - first[0], second[1] - first[1], second[2])
+        # relative to the first, or UTM coordinates leave too few digits for an area; to the micrometre, because polygons
+        # that differ by less than a double can say make every library's intersection wrong
+        x, y = np.round(second[:2] - first[:2], 6)
+        a, b = self.sector(0.0, 0.0, first[2]), self.sector(x, y, second[2])
         return float(min(1.0, a.intersection(b).area / a.area))
 
 
