@@ -23,6 +23,7 @@ def test_eligible_stop_is_what_the_three_rules_leave(
     steps: list[tuple[float, float]], has_odometry: bool, time_s: float, distance_m: float, count: int, first_id: int
 ) -> None:
     """Against the obvious: ask every rule of every keyframe."""
+    earlier = [keyframe(i, 1e6) for i in range(first_id)]  # of another session, whatever its clock said
     stamp, path, session = 0.0, 0.0, []
     for i, (dt, dx) in enumerate(steps):
         stamp, path = stamp + dt, path + dx
@@ -36,11 +37,13 @@ def test_eligible_stop_is_what_the_three_rules_leave(
         and (now_m is None or k.travelled_m is None or now_m - k.travelled_m >= distance_m)
         and i < len(session) - count
     ]
-    assert list(range(first_id, eligible_stop(session, first_id, now_ns, now_m, config))) == allowed
+    assert list(range(first_id, eligible_stop(earlier + session, first_id, now_ns, now_m, config))) == allowed
 
 
 def test_an_earlier_session_is_never_excluded() -> None:
-    assert eligible_stop([], 12, 0, None, ExclusionConfig(1000.0, 1000.0, 1000)) == 12
+    assert (
+        eligible_stop([keyframe(i, 0.0) for i in range(12)], 12, 0, None, ExclusionConfig(1000.0, 1000.0, 1000)) == 12
+    )
 
 
 candidate_lists = st.lists(st.tuples(st.integers(0, 60), st.floats(-1, 1)), max_size=15, unique_by=lambda c: c[0]).map(

@@ -100,8 +100,8 @@ class LoopDetector:
             return answer(MatchStatus.NO_MAP)
 
         with self._stage("search"):
-            session = self.map.keyframes[self._first_id :]
-            stop = eligible_stop(session, self._first_id, frame.stamp_ns, query.travelled_m, config.exclusion)
+            known = self.map.keyframes
+            stop = eligible_stop(known, self._first_id, frame.stamp_ns, query.travelled_m, config.exclusion)
             candidates = self.map.search(query.descriptor, config.match.top_k, stop)
         if not candidates:
             return answer(MatchStatus.RECENT)

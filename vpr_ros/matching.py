@@ -10,18 +10,17 @@ from vpr_ros.types import Candidate, Keyframe
 
 
 def eligible_stop(
-    session: Sequence[Keyframe], first_id: int, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig
+    keyframes: Sequence[Keyframe], first_id: int, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig
 ) -> int:
     """Keyframes with an id below this may be matched; the newer ones are no revisit.
 
-    `session`: the running session's keyframes, oldest first, the first of which has the id `first_id`. Keyframes of other
-    sessions come before it in the map and are never excluded. Stamps and path length only grow within a session, so each
-    rule excludes a suffix.
+    `keyframes`: the whole map; those from the id `first_id` on are the running session's, those before it belong to other
+    sessions and are never excluded. Stamps and path length only grow within a session, so each rule excludes a suffix.
     """
-    stop = len(session) - config.count
-    while stop > 0 and _is_recent(session[stop - 1], stamp_ns, travelled_m, config):
+    stop = len(keyframes) - config.count
+    while stop > first_id and _is_recent(keyframes[stop - 1], stamp_ns, travelled_m, config):
         stop -= 1
-    return first_id + max(0, stop)
+    return max(first_id, stop)
 
 
 def _is_recent(keyframe: Keyframe, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig) -> bool:

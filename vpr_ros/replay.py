@@ -12,10 +12,11 @@ from vpr_ros.config import Config
 from vpr_ros.engines import open_engine
 from vpr_ros.errors import FrameOrderError
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
+from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run, Trajectory
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
-from vpr_ros.run_folder import judge, write_run
+from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Frame, PlaceMatch
@@ -63,6 +64,7 @@ def replay_to_folder(
     done = replay(progress(source), config, session=source.name)
     truth = source.ground_truth
     judged = None if truth is None else GroundTruth(truth.stamps, truth.poses, protocol)
+    keyframe_stamps = {k.id: k.stamp_ns for k in done.detector.map.keyframes}
     notes = list(source.notes)
     if done.out_of_order:
         notes.append(f"{done.out_of_order} frames were not newer than the one before and were left out")
@@ -73,7 +75,7 @@ def replay_to_folder(
         model={"name": model.name, "id": model.id, "engine": done.detector.engine.name},
         config=config.flat(),
         matches=done.matches,
-        metrics=judge(done.matches, judged, {k.id: k.stamp_ns for k in done.detector.map.keyframes}),
+        metrics=None if judged is None else evaluate(done.matches, judged, keyframe_stamps),
         trajectory=done.odometry if truth is None else Trajectory(truth.stamps, truth.poses[:, :3, 3]),
         latencies=done.stopwatch.seconds,
         image_of=source.image_at,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vpr_ros.config import Config, ros_yaml
-from vpr_ros.evaluation.ground_truth import GroundTruth
-from vpr_ros.evaluation.metrics import Metrics, evaluate
 from vpr_ros.evaluation.poses import write_g2o, write_pairs
 from vpr_ros.evaluation.report import Run, write_report
 from vpr_ros.types import PlaceMatch
@@ -32,13 +30,6 @@ def new_folder(parent: Path, name: str) -> Path:
             continue
         return path
     raise FileExistsError(f"{parent} is full of runs named {name}")
-
-
-def judge(
-    matches: Sequence[PlaceMatch], truth: GroundTruth | None, keyframe_stamps: Mapping[int, int]
-) -> Metrics | None:
-    """Metrics where there is a ground truth."""
-    return None if truth is None else evaluate(matches, truth, keyframe_stamps)
 
 
 def write_run(folder: Path, run: Run, config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 
 class Stopwatch:
-    """Collects durations in seconds by stage; keeps the last `keep` of each (None: all)."""
+    """Collects durations in seconds by stage; keeps the last `keep` of each (None: all). Threads may share one."""
 
     def __init__(self, keep: int | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=keep))
 
     @contextmanager
@@ -25,12 +27,14 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._seconds[stage].append(self._clock() - start)
+            self.add(stage, self._clock() - start)
 
     def add(self, stage: str, seconds: float) -> None:
-        self._seconds[stage].append(seconds)
+        with self._lock:
+            self._seconds[stage].append(seconds)
 
     @property
     def seconds(self) -> dict[str, NDArray[np.float64]]:
         """Durations by stage, oldest first."""
-        return {stage: np.array(values) for stage, values in self._seconds.items()}
+        with self._lock:
+            return {stage: np.array(values) for stage, values in self._seconds.items()}

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from training.data.sources import LoneImages, NamedPlaces, PosedImages, Source
 from training.labels.field_of_view import FieldOfView, planar_pose
 from vpr_ros.demo_world import DemoWorld, loop_trajectory, random_appearance
-from vpr_ros.errors import SourceError
-from vpr_ros.images import resize
+from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.images import read_image, resize
 from vpr_ros.sources import KittiSource
 from vpr_ros.types import Image
 
@@ -27,12 +26,11 @@ def read_images(paths: Iterable[Path], label: str) -> tuple[list[Image], list[Pa
     """The readable images and their paths; unreadable ones are counted and said."""
     images, kept, skipped = [], [], 0
     for path in tqdm(list(paths), desc=label, unit="image"):
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
+        try:
+            images.append(resize(read_image(path), *STORED_SIZE))
+            kept.append(path)
+        except ImageError:
             skipped += 1
-            continue
-        images.append(resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), *STORED_SIZE))
-        kept.append(path)
     if skipped:
         print(f"{label}: {skipped} unreadable images skipped")
     if not images:

@@ -37,11 +37,12 @@ from vpr_ros.demo_world.recording import (
 )
 from vpr_ros.errors import VprError
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
+from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run, Trajectory
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.ros.bag_player import BagPlayer
 from vpr_ros.ros.messages import match_from_msg, stamp_ns
-from vpr_ros.run_folder import judge, new_folder, summary_lines, write_run
+from vpr_ros.run_folder import new_folder, summary_lines, write_run
 from vpr_ros.share import shared_files
 from vpr_ros.sources import BagSource
 from vpr_ros.types import PlaceMatch
@@ -167,7 +168,7 @@ def report(bag: Path, folder: Path, heard: Heard, sent: dict[int, float], create
         model={"name": model.name, "id": model.id, "engine": "vpr_node over DDS"},
         config=CONFIG.flat(),
         matches=matches,
-        metrics=judge(matches, GroundTruth(poses.stamps, poses.poses, Protocol()), heard.keyframe_stamps),
+        metrics=evaluate(matches, GroundTruth(poses.stamps, poses.poses, Protocol()), heard.keyframe_stamps),
         trajectory=Trajectory(poses.stamps, poses.poses[:, :3, 3]),
         latencies={"image sent to match received": latency},
         image_of=source.image_at,

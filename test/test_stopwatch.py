@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from vpr_ros.stopwatch import Stopwatch
+
+
+def test_durations_by_stage_oldest_first_and_only_the_last_kept() -> None:
+    ticks = iter([0.0, 1.0, 10.0, 12.0, 20.0, 23.0])
+    watch = Stopwatch(keep=2, clock=lambda: next(ticks))
+    for _ in range(3):
+        with watch("search"):
+            pass
+    watch.add("end to end", 0.5)
+    assert {stage: list(seconds) for stage, seconds in watch.seconds.items()} == {
+        "search": [2.0, 3.0],
+        "end to end": [0.5],
+    }
+
+
+def test_one_thread_may_read_while_another_meets_new_stages() -> None:
+    """The node's diagnostics read once a second what its worker writes: an error there would end the node."""
+    watch = Stopwatch(keep=100)
+    writer = threading.Thread(target=lambda: [watch.add(f"stage {i}", 0.1) for i in range(60_000)])
+    writer.start()
+    while writer.is_alive():
+        assert all(isinstance(seconds, np.ndarray) for seconds in watch.seconds.values())
+    writer.join()
+    assert len(watch.seconds) == 60_000
