@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from scipy.spatial.transform import Rotation
 
 from vpr_ros.model import FORMAT
 
@@ -56,3 +57,22 @@ def texture(seed: int, width: int, height: int) -> NDArray[np.uint8]:
         total += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) / cells**0.3
     low, high = np.percentile(total, (1, 99))
     return (np.clip((total - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+LEVEL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""World x forward, y left, z up <- a level optical frame (x right, y down, z forward) that looks along x."""
+
+
+def level_camera(x: float, y: float, heading_rad: float, height: float = 1.5) -> NDArray[np.float64]:
+    """(4, 4) pose in a world whose z points up, the optical axis turned left from x by `heading_rad`."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("z", heading_rad).as_matrix() @ LEVEL
+    pose[:3, 3] = x, y, height
+    return pose
+
+
+def touch(folder: Path, *names: str) -> None:
+    """Empty files, for readers that list images and do not decode them."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()

@@ -27,3 +27,7 @@ class SourceError(VprError):
 
 class FrameOrderError(VprError):
     """A frame that is not newer than the one before it."""
+
+
+class TrainingError(VprError):
+    """Training that cannot start, go on or be resumed: a loss that is not finite, a full disk, another recipe's checkpoint."""

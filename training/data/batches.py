@@ -1,0 +1,140 @@
+"""Batch k of a training run, as a pure function of the seed and k: a run that was killed resumes to the same losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from training.data.augment import random_view
+from training.data.batch import Targets
+from training.data.image_set import ImageSet
+from training.data.sampling import AnySampling, View, targets
+from training.data.source import Source
+from vpr_ros.errors import ImageError
+from vpr_ros.images import read_image, resize
+from vpr_ros.types import Image
+
+WORKERS = "forkserver"
+"""A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """`images` (B, H, W, 3) uint8, their targets, and the paths that could not be read (black here, and asked nothing)."""
+
+    images: Tensor
+    targets: Targets
+    unreadable: tuple[str, ...] = ()
+
+    def to(self, device: Any) -> Batch:
+        return Batch(self.images.to(device, non_blocking=True), self.targets.to(device), self.unreadable)
+
+    def pin_memory(self) -> Batch:
+        pinned = Targets(self.targets.similarity.pin_memory(), self.targets.triplets.pin_memory())
+        return Batch(self.images.pin_memory(), pinned, self.unreadable)
+
+
+class TrainingBatches(Dataset[Batch]):
+    """Batch k is drawn, read and augmented with a generator seeded by (seed, k)."""
+
+    def __init__(self, sources: Sequence[Source], sampling: AnySampling, width: int, height: int, seed: int) -> None:
+        self.sources, self.sampling = sources, sampling
+        self.width, self.height, self.seed = width, height, seed
+
+    def __getitem__(self, k: int) -> Batch:
+        rng = np.random.default_rng((self.seed, k))
+        draw = self.sampling.draw(rng, self.sources)
+        similarity, triplets = targets(draw, self.sources)
+        images = [self._image(rng, view) for view in draw.views]
+        missing = np.array([image is None for image in images])
+        if missing.any():
+            similarity[missing] = similarity[:, missing] = np.nan
+            np.fill_diagonal(similarity, 1.0)
+            triplets = triplets[~missing[triplets].any(axis=1)]
+        black = np.zeros((self.height, self.width, 3), np.uint8)
+        return Batch(
+            torch.from_numpy(np.stack([black if image is None else image for image in images])),
+            Targets(torch.from_numpy(similarity), torch.from_numpy(triplets)),
+            tuple(str(self._path(view)) for view, gone in zip(draw.views, missing, strict=True) if gone),
+        )
+
+    def _path(self, view: View) -> Any:
+        return self.sources[view.source].images.paths[view.index]
+
+    def _image(self, rng: np.random.Generator, view: View) -> Image | None:
+        try:
+            return random_view(rng, read_image(self._path(view)), view.crop, self.width, self.height)
+        except ImageError:
+            return None
+
+
+class _From(Sampler[int]):
+    """first, first + step, ... while it is below `stop`; its length counts from the start of the round, as Lightning does."""
+
+    def __init__(self, start: int, stop: int, first: int, offset: int, stride: int) -> None:
+        self.indices = range(first, stop)
+        self.length, self.offset, self.stride = stop - start, offset, stride
+
+    def __iter__(self) -> Iterator[int]:
+        return (k * self.stride + self.offset for k in self.indices)
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def batch_loader(
+    batches: TrainingBatches, start: int, stop: int, first: int, *, rank: int, ranks: int, workers: int
+) -> DataLoader[Batch]:
+    """Batches `first` to `stop` of the round that began at `start`, of one of `ranks` processes.
+
+    Process r of R trains on batches k R + r: together they see what one process sees that accumulates R of them.
+    """
+    return DataLoader(
+        batches,
+        sampler=_From(start, stop, first, rank, ranks),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        multiprocessing_context=WORKERS if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    torch.set_num_threads(1)
+
+
+class ImageFiles(Dataset[tuple[Tensor, bool]]):
+    """The images of a set at network size: (H, W, 3) uint8, and whether the file could be read (black if not)."""
+
+    def __init__(self, images: ImageSet, width: int, height: int) -> None:
+        self.paths, self.width, self.height = images.paths, width, height
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, bool]:
+        try:
+            return torch.from_numpy(resize(read_image(self.paths[index]), self.width, self.height)), True
+        except ImageError:
+            return torch.zeros((self.height, self.width, 3), dtype=torch.uint8), False
+
+
+def image_loader(images: ImageSet, width: int, height: int, batch: int, workers: int) -> DataLoader[Any]:
+    """All images of a set in order: (n, H, W, 3) uint8 and (n,) bool, as `ImageFiles` gives them."""
+    return DataLoader(
+        ImageFiles(images, width, height),
+        batch_size=batch,
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        multiprocessing_context=WORKERS if workers else None,
+    )

@@ -1,0 +1,91 @@
+"""The rendered street world of the demo as training data: the same streets in many lights, weathers and seasons."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+from training.data.image_set import ImageSet
+from training.data.planar import planar_pose
+from training.data.readers.base import Reader
+from training.data.readers.image_cache import encode_jpeg, fill_once
+from vpr_ros import demo_world
+from vpr_ros.demo_world import DemoWorld, loop_trajectory, random_appearance
+from vpr_ros.types import Pose
+
+UP = (0.0, 0.0, 1.0)
+
+_APPEARANCES_PER_SEED = 1000
+"""Keeps the looks of two worlds apart."""
+
+
+class Rendered(Reader):
+    """One set per world: `seeds` choose the worlds, and the loop of each is driven once per appearance.
+
+    - `step_m`: the mean distance between two images;
+    - `laps`: the share of the loop that a drive covers;
+    - `lateral_m`: each drive keeps to its own random offset from the lane, at most so far to either side;
+    - `cache`: each world is rendered once, into a folder whose name changes with these options and the renderer.
+
+    Raises VprError where Panda3D is missing (`pip install vpr_ros[demo]`) and images are not rendered yet.
+    """
+
+    kind: Literal["rendered"] = "rendered"
+    seeds: tuple[int, ...] = Field(min_length=1)
+    appearances: int = Field(default=8, gt=0, le=_APPEARANCES_PER_SEED)
+    step_m: float = Field(default=1.0, gt=0)
+    laps: float = Field(default=1.0, gt=0, le=1)
+    lateral_m: float = Field(default=1.0, ge=0)
+    cache: Path = Path(".training/cache/rendered")
+
+    def read(self, data_root: Path) -> list[ImageSet]:
+        return [self._read_world(seed) for seed in self.seeds]
+
+    def _read_world(self, seed: int) -> ImageSet:
+        folder = self.cache / f"world-{seed}-{self._key()}"
+        fill_once(folder, partial(self._render, seed))
+        with np.load(folder / "poses.npz", allow_pickle=False) as stored:
+            poses, drives = stored["world_from_camera"], stored["drives"]
+        positions, headings = planar_pose(poses, UP)
+        return ImageSet.of(
+            f"rendered world {seed}",
+            [folder / f"{i:06d}.jpg" for i in range(len(poses))],
+            positions_m=positions,
+            headings_rad=headings,
+            sequences=[f"drive {drive}" for drive in drives],
+            conditions=[f"appearance {_appearance(seed, drive)}" for drive in drives],
+        )
+
+    def _render(self, seed: int, folder: Path) -> None:
+        routes = [self._route(seed, drive) for drive in range(self.appearances)]
+        poses = np.concatenate(routes)
+        with tqdm(total=len(poses), desc=f"rendering world {seed}", unit="image") as progress:
+            for drive, route in enumerate(routes):
+                with DemoWorld(seed, random_appearance(_appearance(seed, drive))) as world:
+                    for pose in route:
+                        (folder / f"{progress.n:06d}.jpg").write_bytes(encode_jpeg(world.render(pose).image))
+                        progress.update()
+        drives = np.repeat(np.arange(len(routes)), [len(route) for route in routes])
+        np.savez(folder / "poses.npz", world_from_camera=poses, drives=drives)
+
+    def _route(self, seed: int, drive: int) -> list[Pose]:
+        offset = float(np.random.default_rng((seed, drive)).uniform(-self.lateral_m, self.lateral_m))
+        route = loop_trajectory(laps=self.laps, speed_m_s=self.step_m, rate_hz=1.0, lateral_offset_m=(offset,))
+        return [pose for _, pose in route]
+
+    def _key(self) -> str:
+        """Changes with the options and with the code that renders."""
+        digest = hashlib.sha256(self.model_dump_json(exclude={"path", "seeds", "cache"}).encode())
+        for source in sorted(Path(demo_world.__file__).parent.glob("*.py")):
+            digest.update(source.read_bytes())
+        return digest.hexdigest()[:12]
+
+
+def _appearance(seed: int, drive: int) -> int:
+    return _APPEARANCES_PER_SEED * seed + drive
