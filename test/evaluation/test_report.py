@@ -1,13 +1,11 @@
 """The page holds the numbers, loads nothing, and copes with whatever is missing."""
 
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
+from html_pages import check_page
 
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import GroundTruth
@@ -61,42 +59,12 @@ FULL = Run(
 def page(tmp_path: Path, run: Run) -> str:
     write_report(tmp_path / "report.html", run)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    Nesting().feed(html)
+    check_page(html)
     return html
 
 
-class Nesting(HTMLParser):
-    """Fails on tags that do not close in order."""
-
-    void: ClassVar = {"meta", "img", "br", "link"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-
-def test_the_page_loads_nothing(tmp_path: Path) -> None:
-    html = page(tmp_path, FULL)
-    sources = re.findall(r'(?:src|href|url)\s*[=(]\s*"?([^"\s)>]+)', html)
-    assert sources
-    assert all(source.startswith(("data:image/jpeg;base64,", "#")) for source in sources)
-    assert "@import" not in html
-
-
 def test_text_is_escaped(tmp_path: Path) -> None:
-    html = page(tmp_path, FULL)
-    assert "<script" not in html
-    assert "laps &lt;script&gt;" in html
+    assert "laps &lt;script&gt;" in page(tmp_path, FULL)
 
 
 def test_the_page_holds_the_numbers(tmp_path: Path) -> None:

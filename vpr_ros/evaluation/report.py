@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import cv2
-import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -18,38 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vpr_ros.config import Config, Scalar
+from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, RED, STYLE, data_uri, render, svg
 from vpr_ros.evaluation.ground_truth import nearest_indices
 from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
 from vpr_ros.types import Image, MatchStatus, PlaceMatch
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _PER_GALLERY = 8
-_IMAGE_WIDTH_PX = 480
-_GREEN, _RED, _AMBER, _BLUE = "#1a9e63", "#d9483b", "#e09a1f", "#3b7dd8"
-_INK = "#010203"
-"""Stands for the page's text colour in plots, so that they follow its light or dark theme."""
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "vpr_ros",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "axes.grid": True,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.8,
-} | dict.fromkeys(
-    [
-        "text.color",
-        "axes.edgecolor",
-        "axes.labelcolor",
-        "xtick.color",
-        "ytick.color",
-        "grid.color",
-        "legend.labelcolor",
-    ],
-    _INK,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,10 +79,8 @@ class Run:
 
 def write_report(path: str | Path, run: Run) -> None:
     """Writes `run` as a single HTML file that loads nothing from elsewhere."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    html = render(
+        _TEMPLATE,
         run=run,
         percent=_percent,
         tiles=_tiles(run),
@@ -226,14 +194,7 @@ def _picture(run: Run, label: str, stamp_ns: int | None) -> _Picture:
     if stamp_ns is None:
         return _Picture(label, None)
     image = run.image_of(stamp_ns)
-    return _Picture(f"{label} {_seconds(stamp_ns)}", None if image is None else _data_uri(image))
-
-
-def _data_uri(image: Image) -> str:
-    scale = min(1.0, _IMAGE_WIDTH_PX / image.shape[1])
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1.0 else image
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+    return _Picture(f"{label} {_seconds(stamp_ns)}", None if image is None else data_uri(image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,12 +260,12 @@ def _curve_plot(metrics: Metrics) -> str | None:
     """Both precision-recall curves, or None if there is nothing to recall."""
     if metrics.revisits == 0:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
         axes = figure.add_subplot(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.03))
         named = (
-            ("descriptor alone", metrics.descriptor, _BLUE),
-            ("verified", metrics.verified, _GREEN),
+            ("descriptor alone", metrics.descriptor, BLUE),
+            ("verified", metrics.verified, GREEN),
         )
         for name, curve, colour in named:
             if len(curve.thresholds):
@@ -313,10 +274,10 @@ def _curve_plot(metrics: Metrics) -> str | None:
                 label = f"{name}, AP {_number(curve.average_precision, '.3f')}"
                 axes.plot(recall, precision, color=colour, linewidth=2, label=label)
         if metrics.precision is not None and metrics.recall is not None:
-            axes.plot(metrics.recall, metrics.precision, "o", color=_RED, markersize=8, label="accepted", clip_on=False)
+            axes.plot(metrics.recall, metrics.precision, "o", color=RED, markersize=8, label="accepted", clip_on=False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower left")
-        return _svg(figure, "Precision over recall")
+        return svg(figure, "Precision over recall")
 
 
 def _trajectory_plot(run: Run, trajectory: Trajectory) -> str | None:
@@ -324,29 +285,29 @@ def _trajectory_plot(run: Run, trajectory: Trajectory) -> str | None:
     places = trajectory.top_down()
     if len(places) == 0:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
         axes = figure.add_subplot(xlabel="m", ylabel="m")
-        axes.plot(*places.T, color=_INK, linewidth=1.5, alpha=0.5, label="path")
+        axes.plot(*places.T, color=INK, linewidth=1.5, alpha=0.5, label="path")
         judgements = run.metrics.judgements if run.metrics else [Judgement(Verdict.UNKNOWN)] * len(run.matches)
         judged = list(zip(run.matches, judgements, strict=True))
         missed = trajectory.indices([m.stamp_ns for m, j in judged if j.verdict is Verdict.MISSED])
         missed = missed[missed >= 0]
         if len(missed):
-            axes.plot(*places[missed].T, "o", color=_AMBER, markersize=3, label="missed revisit", zorder=4)
+            axes.plot(*places[missed].T, "o", color=AMBER, markersize=3, label="missed revisit", zorder=4)
         for verdict, label, colour in _CLOSURE_STYLES:
             chosen = [m for m, j in judged if m.accepted and j.verdict is verdict]
             _draw_closures(axes, trajectory, places, chosen, label, colour)
         axes.set_aspect("equal", adjustable="datalim")
         axes.legend(loc="best", fontsize=9)
-        return _svg(figure, "Trajectory from above with loop closures")
+        return svg(figure, "Trajectory from above with loop closures")
 
 
 _CLOSURE_STYLES = (
-    (Verdict.UNKNOWN, "closure, not judged", _BLUE),
-    (Verdict.BORDERLINE, "closure, counts neither way", _BLUE),
-    (Verdict.TRUE, "true closure", _GREEN),
-    (Verdict.FALSE, "false closure", _RED),
+    (Verdict.UNKNOWN, "closure, not judged", BLUE),
+    (Verdict.BORDERLINE, "closure, counts neither way", BLUE),
+    (Verdict.TRUE, "true closure", GREEN),
+    (Verdict.FALSE, "false closure", RED),
 )
 
 
@@ -366,15 +327,6 @@ def _draw_closures(
     axes.add_collection(LineCollection(list(places[ends]), colors=colour, linewidths=1.2, alpha=0.7))
     # lines between places close together are too short to be seen
     axes.plot(*places[ends[:, 0]].T, "o", color=colour, markersize=4, label=label)
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """Inline SVG in the colours of the page."""
-    buffer = io.StringIO()
-    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    svg = buffer.getvalue().replace(_INK, "currentColor")
-    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
 def _number(value: float | None, spec: str) -> str:

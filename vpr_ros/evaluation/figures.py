@@ -1,0 +1,70 @@
+"""What our self-contained HTML pages are made of: templates, plots and pictures, all inline."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+from matplotlib.figure import Figure
+
+from vpr_ros.types import Image
+
+GREEN, RED, AMBER, BLUE = "#1a9e63", "#d9483b", "#e09a1f", "#3b7dd8"
+"""Right, wrong, in between, neither."""
+INK = "#010203"
+"""Stands for the page's text colour in plots, so that they follow its light or dark theme."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vpr_ros",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.8,
+} | dict.fromkeys(
+    [
+        "text.color",
+        "axes.edgecolor",
+        "axes.labelcolor",
+        "xtick.color",
+        "ytick.color",
+        "grid.color",
+        "legend.labelcolor",
+    ],
+    INK,
+)
+"""Of all plots, for `matplotlib.rc_context`; the same plot is the same text every time."""
+_WIDTH_PX = 480
+_JPEG_QUALITY = 80
+
+
+def render(template: Path, **values: object) -> str:
+    """HTML from a Jinja file; text is escaped, and a name that `values` lacks raises jinja2.UndefinedError."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
+
+
+def svg(figure: Figure, title: str) -> str:
+    """Inline SVG in the colours of the page; `title` is for readers who cannot see it."""
+    buffer = io.StringIO()
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    svg = buffer.getvalue().replace(INK, "currentColor")
+    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def data_uri(image: Image, width_px: int = _WIDTH_PX) -> str:
+    """An RGB image as a small JPEG, at most `width_px` wide, for the `src` of an `<img>`."""
+    height, width = image.shape[:2]
+    if width > width_px:
+        image = cv2.resize(image, (width_px, max(1, round(height * width_px / width))), interpolation=cv2.INTER_AREA)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
