@@ -2,60 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.models.mobilenet_v2 import CHANNELS, MobileNetV2
-from training.models.pooling import GeM
+from training.models.backbones import Backbone
+from training.models.mixvpr import MixVPR
+from training.models.netvlad import NetVLAD, NetVLADPooling, sample_local_descriptors
+from training.models.pooling import Average, GeM, Max
+from training.models.salad import Salad
+from training.models.whitening import pca_whitening
+from training.options import Options
+from vpr_ros.errors import ConfigError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Pool = Annotated[Average | Max | GeM | NetVLAD | MixVPR | Salad, Field(discriminator="kind")]
+
+
+class NetworkOptions(Options):
+    """A place network for images of `width` x `height` px; `dim` is that of a linear projection, None has none."""
+
+    width: int = Field(ge=32)
+    height: int = Field(ge=32)
+    backbone: Backbone
+    pool: Pool = GeM()
+    dim: int | None = Field(default=None, gt=0)
 
 
 class PlaceNetwork(nn.Module):
-    """(N, H, W, 3) uint8 RGB -> (N, dim) float, unit length: MobileNetV2, GeM, whitening projection, L2."""
+    """(N, H, W, 3) uint8 RGB -> (N, dim) float32, unit length: backbone, pooling, L2, projection, L2."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int = 256) -> None:
+    def __init__(self, options: NetworkOptions) -> None:
+        """Raises what `Backbone.build` and the pooling's `build` raise."""
         super().__init__()
-        self.register_buffer("mean", 255.0 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", 255.0 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.backbone = MobileNetV2()
-        self.pool = GeM()
-        self.projection = nn.Linear(CHANNELS, dim)
+        self.options = options
+        self.backbone = options.backbone.build(options.height, options.width)
+        self.pool = options.pool.build(self.backbone.channels, self.backbone.size)
+        self.dim = options.dim or self.pool.dim
+        self.projection = nn.Linear(self.pool.dim, options.dim) if options.dim else nn.Identity()
+        self.register_buffer("mean", 255.0 * torch.tensor(self.backbone.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255.0 * torch.tensor(self.backbone.std).view(1, 3, 1, 1))
+
+    def features(self, images: Tensor) -> Tensor:
+        """(N, C, h, w): the feature map of the backbone."""
+        # channels last, as the image was: fastest
+        return self.backbone((images.permute(0, 3, 1, 2).float() - self.mean) / self.std)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """(N, 1280), unit length: the features before the projection."""
-        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std  # channels last, as the image was: fastest
-        return functional.normalize(self.pool(self.backbone(x)), dim=1)
+        """(N, pool.dim), unit length: before the projection."""
+        # float32 even in mixed precision: powers and lengths need its range and digits
+        return functional.normalize(self.pool(self.features(images).float()).float(), dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return functional.normalize(self.projection(self.pooled(images)), dim=1)
+        return functional.normalize(self.projection(self.pooled(images)).float(), dim=1)
+
+    @torch.no_grad()
+    def initialise(self, batches: Iterable[Tensor], seed: int = 0) -> None:
+        """Fit the cluster centres of NetVLAD on images; other poolings need nothing and read no batch.
+
+        `batches` are (N, H, W, 3) uint8; some 500 images give the usual 50,000 local descriptors.
+        """
+        if isinstance(self.pool, NetVLADPooling):
+            was_training = self.training
+            self.eval()
+            maps = (self.features(images.to(self.mean.device)) for images in batches)
+            self.pool.initialise(sample_local_descriptors(maps, seed=seed), seed)
+            self.train(was_training)
 
     def whiten(self, pooled: Tensor, power: float = 0.5) -> None:
-        """Set the projection to the PCA whitening of `pooled` (M, 1280): y = L^-power U^T (x - m).
+        """Set the projection to the PCA whitening of `pooled` (M, pool.dim).
 
-        `power` 0.5 whitens fully, 0 only rotates. Raises ValueError with fewer samples than dimensions.
+        Raises ConfigError where there is no projection, and what `pca_whitening` raises.
         """
-        dim = self.projection.out_features
-        if len(pooled) < dim:
-            raise ValueError(f"whitening to {dim} dimensions needs at least {dim} images, got {len(pooled)}")
-        mean = pooled.mean(dim=0)
-        centred = pooled - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(pooled))
-        values, vectors = values[-dim:].flip(0), vectors[:, -dim:].flip(1)
-        weight = (vectors * values.clamp(min=1e-9).pow(-power)).T
+        if not isinstance(self.projection, nn.Linear):
+            raise ConfigError("this network has no projection to whiten: set network.dim")
+        weight, bias = pca_whitening(pooled.cpu().numpy(), self.dim, power)
         with torch.no_grad():
-            self.projection.weight.copy_(weight)
-            self.projection.bias.copy_(-weight @ mean)
-
-    def train(self, mode: bool = True) -> PlaceNetwork:
-        """Batch normalisation keeps its ImageNet statistics: our batches mix worlds and are small."""
-        super().train(mode)
-        for module in self.backbone.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
+            self.projection.weight.copy_(torch.from_numpy(weight))
+            self.projection.bias.copy_(torch.from_numpy(bias))
