@@ -1,35 +1,65 @@
-"""The generalised contrastive loss of GCL (Leyva-Vallina et al., CVPR 2023)."""
+"""The generalised contrastive loss of GCL (Leyva-Vallina et al., CVPR 2023; METHODS 1.2)."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-POSITIVE, SOFT_NEGATIVE, UNRELATED = 0.5, 0.25, 0.25
-"""Shares of a batch by graded similarity: psi >= 0.5, 0 < psi < 0.5, psi = 0 (METHODS 1.4)."""
+from training.data.batch import Targets
+from training.data.source import POSITIVE
+from training.options import Options
+
+POSITIVE_SHARE, SOFT_NEGATIVE_SHARE, UNRELATED_SHARE = 0.5, 0.25, 0.25
+"""Shares of the pairs that GCL samples: psi >= 0.5, 0 < psi < 0.5, psi = 0 (METHODS 1.4)."""
 
 
-def graded_contrastive(distance: Tensor, similarity: Tensor, margin: float) -> Tensor:
+def graded_contrastive(distance: Tensor, psi: Tensor, margin: float) -> Tensor:
     """psi d^2/2 + (1 - psi) max(margin - d, 0)^2/2, element by element.
 
-    `distance`: Euclidean distances of unit descriptors; `similarity`: psi in [0, 1], same shape. With psi in {0, 1} this
-    is the contrastive loss; for d < margin it rests at d = margin (1 - psi).
+    `distance`: Euclidean distances of unit descriptors; `psi` in [0, 1], same shape. With psi in {0, 1} this is the
+    contrastive loss; for d < margin it rests at d = margin (1 - psi).
     """
-    return similarity * distance.square() / 2 + (1 - similarity) * (margin - distance).clamp(min=0).square() / 2
+    return psi * distance.square() / 2 + (1 - psi) * (margin - distance).clamp(min=0).square() / 2
 
 
-def graded_contrastive_batch(descriptors: Tensor, similarity: Tensor, margin: float) -> Tensor:
-    """The loss over every pair of a batch, its three kinds of pair weighted 50/25/25 as GCL samples them.
+def pairs(descriptors: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance and psi of the B(B-1)/2 pairs of a batch.
 
-    GCL draws pairs; on one CPU a forward pass is dear and a pair is free, so here all B(B-1)/2 pairs of the batch count.
-    `descriptors` (B, D) unit length, `similarity` (B, B) symmetric in [0, 1], NaN where it is not known: those pairs are
-    left out. A kind with no pair adds nothing.
+    Differences, not inner products: 2 - 2 a.b has no digits left where a and b are close, which is where positives rest.
     """
-    # left out before the loss, not after: the gradient of a masked NaN is NaN
-    first, second = torch.nonzero(similarity.isfinite().triu(diagonal=1), as_tuple=True)
-    # sqrt has infinite slope at 0, hence the small constant
-    distance = (descriptors[first] - descriptors[second]).square().sum(dim=1).add(1e-12).sqrt()
-    psi = similarity[first, second]
-    loss = graded_contrastive(distance, psi, margin)
-    kinds = ((POSITIVE, psi >= 0.5), (SOFT_NEGATIVE, (psi > 0) & (psi < 0.5)), (UNRELATED, psi == 0))
-    return torch.stack([share * loss[kind].mean() for share, kind in kinds if kind.any()]).sum()
+    first, second = torch.triu_indices(len(descriptors), len(descriptors), 1, device=descriptors.device)
+    return torch.pdist(descriptors), similarity[first, second]
+
+
+def mean(loss: Tensor, kind: Tensor) -> Tensor:
+    """Mean over the pairs of a kind, 0 if there are none. A mask, because an index would make the GPU wait."""
+    return (loss * kind).sum() / kind.sum().clamp(min=1)
+
+
+class GradedContrastive(Options):
+    """The graded loss over the pairs of a batch whose psi is known.
+
+    `average` "pairs" is their plain mean, as in the paper, whose sampler balances them (`Pairs`). "kinds" takes the mean
+    of each kind, weighted 50/25/25, for batches where every pair counts and most are unrelated; a kind without a pair
+    adds nothing.
+    """
+
+    kind: Literal["graded_contrastive"] = "graded_contrastive"
+    margin: float = Field(default=0.5, gt=0, le=2)
+    average: Literal["kinds", "pairs"] = "kinds"
+
+    def __call__(self, descriptors: Tensor, targets: Targets) -> Tensor:
+        """`descriptors` (B, D) unit length -> scalar; 0 if no pair is known."""
+        distance, psi = pairs(descriptors, targets.similarity)
+        # NaN goes before the loss: the gradient of a NaN that is masked after it is NaN
+        loss = graded_contrastive(distance, psi.nan_to_num(), self.margin)
+        if self.average == "pairs":
+            return mean(loss, psi.isfinite())
+        return (
+            POSITIVE_SHARE * mean(loss, psi >= POSITIVE)
+            + SOFT_NEGATIVE_SHARE * mean(loss, (psi > 0) & (psi < POSITIVE))
+            + UNRELATED_SHARE * mean(loss, psi == 0)
+        )
