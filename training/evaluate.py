@@ -1,109 +1,104 @@
-"""Recall of a model on two passes along one path, beside a thumbnail as the baseline.
+"""Recall of models on public protocols, with the protocol, the counts and the uncertainty beside each number.
 
-    python -m training.evaluate models/vpr_mobilenetv2_gem_256.onnx \\
-        gardenspoint=../shared/data/gardenspoint/day_left,../shared/data/gardenspoint/day_right,2 \\
-        stromovka=../shared/data/stromovka/autumn,../shared/data/stromovka/winter,1
+    python -m training.evaluate thumbnail models/vpr_mobilenetv2_gem_256.onnx \\
+        --on gardenspoint=../shared/data/gardenspoint --on kitti-loops=../shared/data/kitti --out .training/evaluation
 
-Each set is NAME=MAP_FOLDER,QUERY_FOLDER,TOLERANCE: image i of one pass was taken where image i of the other was, and an
-answer within TOLERANCE images is right.
+A MODEL is an ONNX file of training.export, a network.safetensors of training.train, the YAML of a published model, or
+the word `thumbnail` for the baseline without learning. Models after the first are compared with the first.
+`--list` names the protocols and what PATH is for each; `--out` writes results.json and a page with pictures of errors.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
-
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import describe_image, open_engine
-from vpr_ros.errors import SourceError, VprError
-from vpr_ros.index import FaissIndex
-from vpr_ros.model import PlaceModel
-from vpr_ros.sources import FolderSource
-from vpr_ros.types import Descriptor, Image
-
-Describe = Callable[[Image], Descriptor]
-RANKS = (1, 5)
-
-
-@dataclass(frozen=True, slots=True)
-class AlignedSet:
-    """Two passes along one path; image i <-> image i within `tolerance` images."""
-
-    name: str
-    map_folder: Path
-    query_folder: Path
-    tolerance: int
-
-    @classmethod
-    def parse(cls, text: str) -> AlignedSet:
-        """From `NAME=MAP,QUERY,TOLERANCE`. Raises SourceError."""
-        name, _, rest = text.partition("=")
-        parts = rest.rsplit(",", 2)
-        if len(parts) != 3 or not parts[2].isdigit():
-            raise SourceError(f"{text!r} is not NAME=MAP_FOLDER,QUERY_FOLDER,TOLERANCE")
-        return cls(name, Path(parts[0]), Path(parts[1]), int(parts[2]))
-
-
-def thumbnail(image: Image) -> Descriptor:
-    """(2048,) unit length: a 64 x 32 grey thumbnail, each 8 x 8 patch normalised to zero mean and unit deviation (SeqSLAM)."""
-    small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (64, 32), interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
-    patches = small.reshape(4, 8, 8, 8).transpose(0, 2, 1, 3).reshape(32, 64)
-    patches = (patches - patches.mean(1, keepdims=True)) / (patches.std(1, keepdims=True) + 1e-6)
-    flat = patches.ravel()
-    return (flat / np.linalg.norm(flat)).astype(np.float32)
-
-
-def recall(found: NDArray[np.int64], tolerance: int) -> dict[int, float]:
-    """Share of queries with a right answer among the first k, by k. `found` (Q, K): indices of the map, best first."""
-    right = np.abs(found - np.arange(len(found))[:, None]) <= tolerance
-    return {k: float(right[:, :k].any(axis=1).mean()) for k in RANKS}
-
-
-def evaluate(describe: Describe, aligned: AlignedSet, label: str) -> dict[int, float]:
-    """Recall@1 and @5. Raises SourceError for a missing or unreadable folder."""
-    described = {}
-    for folder in (aligned.map_folder, aligned.query_folder):
-        source = FolderSource(folder)
-        frames = tqdm(source, total=len(source), desc=f"{label} {folder.name}", unit="image", leave=False)
-        described[folder] = np.stack([describe(frame.image) for frame in frames])
-        if source.skipped:
-            raise SourceError(f"{folder} holds {source.skipped} unreadable images: the two passes no longer correspond")
-    database, queries = described[aligned.map_folder], described[aligned.query_folder]
-    index = FaissIndex(database.shape[1])
-    index.add(database)
-    found = [[c.keyframe_id for c in index.search(q, max(RANKS), stop=len(index))] for q in queries]
-    return recall(np.array(found), aligned.tolerance)
+from training.evaluation.bootstrap import Bootstrap
+from training.evaluation.describers import open_describer
+from training.evaluation.descriptor_cache import DescriptorCache
+from training.evaluation.page import write_page
+from training.evaluation.protocols import list_protocols, open_protocol
+from training.evaluation.results import Evaluation, evaluate
+from training.evaluation.tables import counts, footnotes, gain_table, score_table
+from vpr_ros.errors import VprError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="an ONNX file made by training.export")
-    parser.add_argument("sets", nargs="+", metavar="NAME=MAP,QUERY,TOLERANCE")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        engine = open_engine(PlaceModel.open(options.model), EngineConfig())
-        methods: dict[str, Describe] = {
-            "patch-normalised thumbnail 64x32": thumbnail,
-            f"{engine.model.name} ({engine.model.id[:12]})": lambda image: describe_image(engine, image),
-        }
-        for aligned in map(AlignedSet.parse, options.sets):
-            print(
-                f"\n{aligned.name}: map {aligned.map_folder}, queries {aligned.query_folder}, +-{aligned.tolerance} images"
-            )
-            for label, describe in methods.items():
-                shares = evaluate(describe, aligned, label)
-                print(f"  {label:<45}" + "".join(f"  recall@{k} {share:.3f}" for k, share in shares.items()))
+        _run(options)
     except VprError as error:
         raise SystemExit(f"evaluate: {error}") from error
+
+
+def _run(options: argparse.Namespace) -> None:
+    # everything is opened before anything is described: a wrong path is known at once, not after hours
+    describers = [open_describer(model) for model in options.models]
+    protocols = [open_protocol(text) for text in options.on]
+    cache = DescriptorCache(options.cache, options.batch)
+    bootstrap = Bootstrap(options.resamples, options.seed)
+    evaluations = []
+    for protocol in protocols:
+        evaluations.append(evaluate(describers, protocol, cache, bootstrap))
+        print(_report(evaluations[-1]), end="\n\n")
+    print(*footnotes(evaluations, bootstrap), sep="\n")
+    if options.out:
+        _write(options.out, evaluations, bootstrap)
+
+
+def _report(evaluation: Evaluation) -> str:
+    title = f"{evaluation.protocol.name}\nright: {evaluation.protocol.rule}\n{counts(evaluation)}"
+    tables = [score_table(evaluation), gain_table(evaluation)]
+    return "\n\n".join([title, *(table.text() for table in tables if table.rows)])
+
+
+def _write(out: Path, evaluations: Sequence[Evaluation], bootstrap: Bootstrap) -> None:
+    created = datetime.now().astimezone().isoformat(timespec="minutes")
+    results = {
+        "created": created,
+        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed},
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_page(out / "index.html", evaluations, bootstrap, created)
+    except OSError as error:
+        raise VprError(f"cannot write to {out}: {error.strerror}") from error
+    print(f"wrote {out / 'results.json'} and {out / 'index.html'}")
+
+
+class _List(argparse.Action):
+    """Prints the protocols and leaves, as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(list_protocols())
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="FILE.onnx, FILE.safetensors, FILE.yaml or thumbnail")
+    add("--on", action="append", required=True, metavar="PROTOCOL=PATH", help="what to evaluate on; may be repeated")
+    add("--list", action=_List, nargs=0, help="print the protocols and exit")
+    add("--out", type=Path, help="folder for results.json and index.html")
+    add("--batch", type=_positive, default=32, metavar="N", help="images described at once (default: %(default)s)")
+    add("--cache", type=Path, default=Path(".training/cache/descriptors"), help="folder (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    add("--resamples", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,185 @@
+"""The numbers: each model's score on each group of queries, and how it differs from the first model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.protocol import Part, Protocol
+from training.evaluation.answers import Answers, answer
+from training.evaluation.bootstrap import Bootstrap, confidence_interval, paired_difference, resampling_units
+from training.evaluation.describers import Describer
+from training.evaluation.descriptor_cache import DescriptorCache
+from training.evaluation.metrics import average_precision, right_within
+from vpr_ros.evaluation.metrics import Curve, precision_recall
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recall:
+    """`value[k - 1]` is recall@k, with the 95 % confidence interval `low`, `high`: (20,) float64 each.
+
+    `units` names what was resampled. A difference of two recalls has this form too. The interval is NaN where there is
+    one unit only.
+    """
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    units: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; NaN becomes None."""
+        numbers = {"recall": self.value, "low": self.low, "high": self.high}
+        lists = {name: [None if np.isnan(x) else x for x in values.tolist()] for name, values in numbers.items()}
+        return {**lists, "units": self.units}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Of one group of queries: `counted` of `queries` can be read and have a right answer; recall and mAP@20 are theirs.
+
+    Both are None where there are no such queries. `best_match` is the precision-recall curve of the first answers to
+    all queries, those without a right answer included; only for loop closure, where a robot must know when to stay silent.
+    """
+
+    group: str
+    queries: int
+    counted: int
+    recall: Recall | None
+    mean_average_precision: float | None
+    best_match: Curve | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; of the curve only its summary."""
+        curve = self.best_match
+        return {
+            "group": self.group,
+            "queries": self.queries,
+            "counted": self.counted,
+            "recall": self.recall.to_dict() if self.recall else None,
+            "mean_average_precision_at_20": self.mean_average_precision,
+            "best_match_average_precision": curve.average_precision if curve else None,
+            "max_recall_at_full_precision": curve.max_recall_at_full_precision if curve else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One model on one protocol. `scores` begins with that of all queries."""
+
+    describer: Describer
+    answers: Answers
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """All models on one protocol. `gains` holds, for each model after the first, its recall minus that of the first.
+
+    A gain is None where no query counts.
+    """
+
+    protocol: Protocol
+    results: tuple[Result, ...]
+    gains: tuple[Recall | None, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        first = self.results[0]
+        return {
+            "protocol": self.protocol.name,
+            "rule": self.protocol.rule,
+            "queries": sum(len(part.queries) for part in self.protocol.parts),
+            "database": sum(len(part.database) for part in self.protocol.parts),
+            "models": [
+                {
+                    "name": result.describer.name,
+                    "id": result.describer.id,
+                    "unreadable": [str(path) for path in result.answers.unreadable],
+                    "scores": [score.to_dict() for score in result.scores],
+                }
+                for result in self.results
+            ],
+            "gains": [
+                {"model": result.describer.name, "over": first.describer.name, **gain.to_dict()}
+                for result, gain in zip(self.results[1:], self.gains, strict=True)
+                if gain
+            ],
+        }
+
+
+def evaluate(
+    describers: Sequence[Describer], protocol: Protocol, cache: DescriptorCache, bootstrap: Bootstrap
+) -> Evaluation:
+    """Raises SourceError where no image of a set can be read, ModelError where descriptors are not finite."""
+    results = []
+    for describer in describers:
+        answers = answer(describer, protocol, cache)
+        scores = [_score(protocol, answers, name, group, bootstrap) for name, group in _groups(protocol)]
+        results.append(Result(describer, answers, tuple(scores)))
+    first, *others = (result.answers for result in results)
+    return Evaluation(protocol, tuple(results), tuple(_gain(protocol, first, other, bootstrap) for other in others))
+
+
+def _groups(protocol: Protocol) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """All queries; those of each part and of each condition, where there are several."""
+    parts = np.concatenate([np.full(len(part.queries), part.queries.name) for part in protocol.parts])
+    conditions = np.concatenate([_conditions(part) for part in protocol.parts])
+    yield "all", np.ones(len(parts), np.bool_)
+    for names in (parts, conditions):
+        if len(distinct := np.unique(names)) > 1:
+            yield from ((str(name), names == name) for name in distinct)
+
+
+def _conditions(part: Part) -> NDArray[np.str_]:
+    """(Q,) the condition of each query, after that of the database where it has one: "summer → winter"."""
+    conditions = np.where(part.queries.conditions == "", "condition unknown", part.queries.conditions)
+    of_database = np.unique(part.database.conditions)
+    if len(of_database) > 1 or of_database[0] == "":
+        return conditions
+    return np.char.add(f"{of_database[0]} → ", conditions)
+
+
+def _score(protocol: Protocol, answers: Answers, name: str, group: NDArray[np.bool_], bootstrap: Bootstrap) -> Score:
+    counted = answers.counted & group
+    is_causal = all(part.stop is not None for part in protocol.parts)
+    precision = average_precision(answers.right[counted], answers.positives[counted])
+    return Score(
+        group=name,
+        queries=int(group.sum()),
+        counted=int(counted.sum()),
+        recall=_recall(protocol, answers, counted, bootstrap) if counted.any() else None,
+        mean_average_precision=float(precision.mean()) if counted.any() else None,
+        best_match=_best_match(answers, group) if is_causal else None,
+    )
+
+
+def _recall(protocol: Protocol, answers: Answers, counted: NDArray[np.bool_], bootstrap: Bootstrap) -> Recall:
+    right = right_within(answers.right[counted])
+    units = resampling_units(_sequences(protocol)[counted])
+    low, high = confidence_interval(right, units, bootstrap)
+    return Recall(right.mean(axis=0), low, high, units.label)
+
+
+def _gain(protocol: Protocol, first: Answers, other: Answers, bootstrap: Bootstrap) -> Recall | None:
+    both = first.counted & other.counted
+    if not both.any():
+        return None
+    units = resampling_units(_sequences(protocol)[both])
+    right_first, right_other = (right_within(answers.right[both]) for answers in (first, other))
+    gain, low, high = paired_difference(right_first, right_other, units, bootstrap)
+    return Recall(gain, low, high, units.label)
+
+
+def _sequences(protocol: Protocol) -> NDArray[np.str_]:
+    """(Q,) the sequence of each query; parts have none in common, whatever the names."""
+    named = (np.char.add(f"{number}/", part.queries.sequences) for number, part in enumerate(protocol.parts))
+    return np.concatenate(list(named))
+
+
+def _best_match(answers: Answers, group: NDArray[np.bool_]) -> Curve:
+    similarity, right = answers.similarity[:, 0].astype(np.float64), answers.right[:, 0] & group
+    return precision_recall(similarity, right, answers.wrong & group, int((answers.counted & group).sum()))
