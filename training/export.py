@@ -1,104 +1,201 @@
-"""Export a checkpoint as the one-file model of vpr_ros, and check it against torch.
+"""Turn a network into the one-file model of vpr_ros, and check the file against the network.
 
-python -m training.export .training/first_model/checkpoint.pt models/vpr_mobilenetv2_gem_256.onnx
+    python -m training.export .training/first/network.safetensors models/vpr.onnx
+    python -m training.export training/published/eigenplaces_r18_512.yaml eigenplaces.onnx --images my_camera/
+
+The first is a network of training.train, the second the description of a published one (training.models.published).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
+from numpy.typing import NDArray
+from onnx import helper
+from torch import nn
 
-from training.models.place_network import PlaceNetwork
+from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
+from training.onnx_graphs import torch_graph, wrapped_graph
 from vpr_ros.config import EngineConfig
 from vpr_ros.engines import open_engine
-from vpr_ros.errors import ModelError
+from vpr_ros.errors import ModelError, SourceError, VprError
+from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel
+from vpr_ros.sources.folders import image_files
 
 LEAST_COSINE = 0.9999
+REAL_IMAGES = 32
+"""So many of a folder, evenly spread, are compared."""
+BATCH = 8
+
+Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def load_network(checkpoint: Path) -> tuple[PlaceNetwork, dict[str, Any]]:
-    """The network of a checkpoint and everything else in it. Raises ModelError if it is not one of ours."""
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        network = PlaceNetwork(saved["recipe"]["dim"])
-        network.load_state_dict(saved.pop("state"))
-    except (OSError, KeyError, TypeError, RuntimeError, ValueError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{checkpoint} is not a checkpoint of training.train: {reason}") from error
-    return network.eval(), saved
+def export(
+    network: nn.Module,
+    path: Path,
+    *,
+    width: int,
+    height: int,
+    metadata: Mapping[str, str],
+    real_images: NDArray[np.uint8] | None = None,
+) -> PlaceModel:
+    """Write the model of a torch network on the CPU: (N, H, W, 3) uint8 RGB -> (N, D) float of unit length.
 
-
-def export(network: PlaceNetwork, path: Path, *, width: int, height: int, metadata: dict[str, str]) -> PlaceModel:
-    """Write the ONNX file and return it checked.
-
-    Raises ModelError, leaving no file, if it differs from torch: descriptors of random and constant images must have a
-    cosine of at least 0.9999.
+    Descriptors of random and constant images, and of `real_images` (N, H, W, 3), must have a cosine of at least 0.9999
+    between the file and torch. Raises ModelError, leaving what was at `path`, if they have not, if the network breaks
+    that contract or torch cannot export it.
     """
-    images = _parity_images(width, height)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # the dynamo exporter has mistranslated GeM's learnable power (cosine 0.47): the older one, and a check, whichever it is
-    torch.onnx.export(
-        network,
-        (images[:1],),
-        str(path),
-        input_names=["images"],
-        output_names=["descriptors"],
-        dynamic_axes={"images": {0: "n"}, "descriptors": {0: "n"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {"format": FORMAT, **metadata})
-    onnx.save(model, path)
-    exported = PlaceModel.open(path)
-    cosine = parity(network, exported, images)
-    if cosine < LEAST_COSINE:
-        path.unlink()
-        raise ModelError(
-            f"the exported model differs from torch: cosine {cosine:.6f}, at least {LEAST_COSINE} is needed"
-        )
-    print(f"parity with torch: smallest cosine {cosine:.7f} over {len(images)} images")
-    return exported
+
+    def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            descriptors = network(torch.from_numpy(images)).numpy()
+        check_descriptors(descriptors, images, "the network")
+        return descriptors
+
+    network.eval()
+    images = parity_images(width, height, real_images)
+    dim = describe(images[:2]).shape[1]
+    return _write(torch_graph(network, images[:2], dim), path, metadata, describe, images)
 
 
-def parity(network: PlaceNetwork, model: PlaceModel, images: torch.Tensor) -> float:
-    """The smallest cosine between the descriptors of torch and of ONNX Runtime over (N, H, W, 3) uint8 images."""
-    with torch.no_grad():
-        expected = network(images).numpy()
-    found = open_engine(model, EngineConfig()).describe(images.numpy())
-    return float(np.sum(expected * found, axis=1).min())
+def export_published(
+    model: HubModel | OnnxModel, path: Path, *, name: str | None = None, real_images: NDArray[np.uint8] | None = None
+) -> PlaceModel:
+    """Write the model of a published network, which may be called otherwise. Raises as `export` does."""
+    declaration = model.declaration
+    images = parity_images(model.width, model.height, real_images)
+    metadata = {
+        "name": name or model.name,
+        "licence": declaration.licence,
+        "trained_on": declaration.trained_on,
+        "published": declaration.model_dump_json(),
+        "published_id": model.id,
+    }
+    if isinstance(model, OnnxModel):
+        if path.exists() and path.samefile(model.path):
+            raise ModelError(f"{path} is the published file itself: write to another name")
+        graph = wrapped_graph(model, model.describe(images[:2]).shape[1])
+    else:
+        model.network.cpu()
+        graph = torch_graph(model.network, images[:2], model.describe(images[:2]).shape[1])
+    return _write(graph, path, metadata, model.describe, images)
 
 
-def _parity_images(width: int, height: int) -> torch.Tensor:
+def parity(describe: Describe, model: PlaceModel, images: NDArray[np.uint8]) -> float:
+    """The smallest cosine between the descriptors of `describe` and of the model over (N, H, W, 3) images.
+
+    The first image is described alone, as on the robot, the others in batches. Raises ModelError if the model does not
+    run on them.
+    """
+    engine = open_engine(model, EngineConfig())
+    cosines = []
+    for batch in np.split(images, range(1, len(images), BATCH)):
+        try:
+            found = engine.describe(batch)
+        except Exception as error:  # onnxruntime raises its own classes, none of them public
+            raise ModelError(
+                f"the exported model does not run on {len(batch)} images: is the batch size in its graph? "
+                f"({first_line(error)})"
+            ) from error
+        check_descriptors(found, batch, "the exported model")
+        cosines.append(np.sum(describe(batch) * found, axis=1).min())
+    return float(min(cosines))
+
+
+def parity_images(width: int, height: int, real_images: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """(N, H, W, 3): noise, a ramp, black, white, and the real ones if there are any."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (6, height, width, 3), dtype=np.uint8)
     ramp = np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], (height, width, 3))
-    return torch.from_numpy(np.stack([*noise, ramp, np.zeros_like(ramp), np.full_like(ramp, 255)]))
+    images = np.stack([*noise, ramp, np.zeros_like(ramp), np.full_like(ramp, 255)])
+    return images if real_images is None else np.concatenate([images, real_images])
 
 
-def main() -> None:
+def read_images(folder: Path | None, width: int, height: int) -> NDArray[np.uint8] | None:
+    """(N, H, W, 3) from all over a folder. Raises SourceError if it has none, ImageError for one that cannot be read."""
+    if folder is None:
+        return None
+    paths = image_files(folder)
+    if not paths:
+        raise SourceError(f"{folder}: no images")
+    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, REAL_IMAGES).astype(int))]
+    return np.stack([resize(read_image(path), width, height) for path in chosen])
+
+
+def _write(
+    proto: onnx.ModelProto, path: Path, metadata: Mapping[str, str], describe: Describe, images: NDArray[np.uint8]
+) -> PlaceModel:
+    """Under another name until it is checked. Raises ModelError, leaving what was at `path`."""
+    partial = path.with_name(f"{path.name}.partial")
+    tools = f"torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}"
+    known = {**{key: value for key, value in metadata.items() if value}, "format": FORMAT, "exported_with": tools}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        helper.set_model_props(proto, known)
+        onnx.save(proto, partial)
+        cosine = parity(describe, PlaceModel.open(partial), images)
+        if not cosine >= LEAST_COSINE:
+            raise ModelError(
+                f"the exported model differs from the network: cosine {cosine:.6f}, at least {LEAST_COSINE} is needed"
+            )
+        measured = f"cosine >= {cosine:.7f} over {len(images)} images"
+        helper.set_model_props(proto, known | {"parity": measured})
+        onnx.save(proto, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return PlaceModel.open(path)
+
+
+def export_file(source: Path, path: Path, *, name: str | None = None, images: Path | None = None) -> PlaceModel:
+    """Export what a file holds or describes, compared on the `images` of a folder too. Raises VprError."""
+    if source.suffix in (".yaml", ".yml"):
+        published = open_published(source)
+        real_images = read_images(images, published.width, published.height)
+        return export_published(published, path, name=name, real_images=real_images)
+    if source.suffix != ".safetensors":
+        raise ModelError(
+            f"{source} must be network.safetensors of training.train or the YAML that describes a published model; "
+            "an ONNX file needs one, for its preprocessing"
+        )
+    from training.checkpoint import load_network, read_metadata  # it brings Lightning
+
+    network, metadata = load_network(source), read_metadata(source)
+    width, height = network.options.width, network.options.height
+    return export(
+        network,
+        path,
+        width=width,
+        height=height,
+        metadata=metadata | ({"name": name} if name else {}),
+        real_images=read_images(images, width, height),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("model", type=Path, help="the ONNX file to write")
-    arguments = parser.parse_args()
-    network, saved = load_network(arguments.checkpoint)
-    recipe = saved["recipe"]
-    metadata = {
-        "name": recipe["name"],
-        "recipe": json.dumps(recipe),
-        "commit": saved["commit"],
-        "trained_on": "; ".join(saved["sources"]),
-    }
-    model = export(network, arguments.model, width=recipe["width"], height=recipe["height"], metadata=metadata)
-    print(f"wrote {model.path} ({len(model.content) / 1e6:.1f} MB), id {model.id[:12]}")
+    parser.add_argument(
+        "source", metavar="MODEL", type=Path, help="network.safetensors, or the YAML of a published one"
+    )
+    parser.add_argument("onnx", metavar="OUT.onnx", type=Path, help="the file to write")
+    parser.add_argument("--name", help="what the model is called (default: as its source is)")
+    parser.add_argument("--images", metavar="FOLDER", type=Path, help="compare on images of your camera too")
+    options = parser.parse_args(arguments)
+    try:
+        model = export_file(options.source, options.onnx, name=options.name, images=options.images)
+    except VprError as error:
+        raise SystemExit(f"export: {error}") from error
+    print(f"wrote {model.path} ({len(model.content) / 1e6:.1f} MB), id {model.id[:12]}: {model.metadata['parity']}")
 
 
 if __name__ == "__main__":
