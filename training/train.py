@@ -1,150 +1,238 @@
-"""Train a place-recognition model from a recipe.
+"""Train a place-recognition network by a recipe.
 
     python -m training.train training/recipes/first_model.yaml
-    python -m training.train training/recipes/first_model.yaml steps=20 --out /tmp/short
+    python -m training.train training/recipes/first_model.yaml loop.steps=20 loss.margin=0.7 --out /tmp/short
+    python -m training.train training/recipes/first_model.yaml --resume            # goes on where it was killed
+    torchrun --nproc-per-node 2 -m training.train RECIPE loop.devices=2            # also on several nodes: loop.nodes
 
-Writes checkpoint.pt (tensors and plain values only), recipe.yaml and log.csv into the output folder.
+The output folder gets recipe.yaml (everything, defaults too), last.ckpt to resume from, best.ckpt if the recipe validates,
+tensorboard/ and metrics/ with the curves, and at the end network.safetensors for training.evaluate and training.export.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
-import subprocess
-from collections.abc import Iterator
+import hashlib
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 import yaml
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
-from tqdm import tqdm
 
-from training.data.augment import random_view
+from training.checkpoint import commit, save_network, write_whole
+from training.data.batches import image_loader
 from training.data.catalog import open_sources
-from training.data.sources import Source, View, draw_batch, similarity_matrix
-from training.losses.graded_contrastive import graded_contrastive_batch
+from training.data.image_set import ImageSet
+from training.data.protocol import Part, across_sequences
+from training.data.source import Source
 from training.models.place_network import PlaceNetwork
-from vpr_ros.errors import ConfigError
-from vpr_ros.images import resize
+from training.module import RECALL, PlaceTraining
+from training.recipe import Recipe, differences, parse_overrides, read_recipe
+from training.whiten import BATCH, draw_images, whiten
+from vpr_ros.errors import TrainingError, VprError
 
-Recipe = dict[str, Any]
-
-
-def read_recipe(path: Path, overrides: list[str]) -> Recipe:
-    """The recipe with `key=value` overrides (YAML values). Raises ConfigError for an unknown key."""
-    recipe = yaml.safe_load(path.read_text())
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key not in recipe:
-            raise ConfigError(f"{path} has no {key!r}; it has {', '.join(recipe)}")
-        recipe[key] = yaml.safe_load(value)
-    return recipe
+CLUSTER_IMAGES = 500
+"""100 local descriptors of each: the 50,000 that NetVLAD's centres are found with (METHODS 2.1)."""
+LOCAL = ("data_root", "cache", "loop.workers", "loop.checkpoint_every", "loop.accelerator")
+"""What may differ when a run is resumed: nothing that changes a loss."""
 
 
-def batches(recipe: Recipe, sources: list[Source], shares: list[float]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (images (B, H, W, 3) uint8, psi (B, B))."""
-    rng = np.random.default_rng(recipe["seed"])
-    while True:
-        views = draw_batch(rng, sources, shares, recipe["groups"], recipe["group_size"])
-        images = [_render(rng, view, sources, recipe) for view in views]
-        yield torch.from_numpy(np.stack(images)), torch.from_numpy(similarity_matrix(views, sources))
+class CheckpointFile(TorchCheckpointIO):
+    """Lightning's checkpoint files, written whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_whole(Path(path), content.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+            raise TrainingError(f"{path} cannot be read as a checkpoint of training.train") from error
 
 
-def _render(rng: np.random.Generator, view: View, sources: list[Source], recipe: Recipe) -> np.ndarray:
-    image = sources[view.source].images[view.index]
-    return random_view(rng, image, view.crop, recipe["width"], recipe["height"])
+class _Record(pl.Callback):
+    """Every checkpoint says what made it, and refuses to go on with something else."""
+
+    def __init__(self, recipe: Recipe, data: str, commit: str) -> None:
+        self.plain: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "data": data, "commit": commit}
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["vpr_ros"] = self.plain
+
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        was = checkpoint.get("vpr_ros")
+        if was is None:
+            raise TrainingError("the checkpoint is not one of training.train")
+        changed = [key for key in differences(was["recipe"], self.plain["recipe"]) if key not in LOCAL]
+        if changed:
+            raise TrainingError(f"the checkpoint was made with another recipe: {', '.join(changed)} differ")
+        if was["data"] != self.plain["data"]:
+            raise TrainingError("the checkpoint was made with other data: files or labels have changed since")
 
 
-def load_start(network: PlaceNetwork, recipe: Recipe) -> None:
-    """ImageNet weights where they are at hand."""
-    weights = Path(recipe["imagenet_weights"])
-    if weights.exists():
-        network.backbone.load_imagenet(weights)
-    else:
-        print(f"{weights} is not there: the backbone starts from random weights and will be far worse")
+def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
+    """Run a recipe; the path of the trained network.
 
-
-def whiten(network: PlaceNetwork, recipe: Recipe, sources: list[Source], shares: list[float]) -> None:
-    """Set the projection to PCA whitening of the training images, as many of each source as its share."""
-    rng = np.random.default_rng(recipe["seed"])
-    device = network.projection.weight.device
-    pooled = []
-    network.eval()
-    for source, share in zip(tqdm(sources, desc="whitening", unit="source"), shares, strict=True):
-        wanted = max(1, round(recipe["whitening_images"] * share / sum(shares)))
-        chosen = rng.choice(len(source.images), size=min(wanted, len(source.images)), replace=False)
-        for part in np.array_split(chosen, 1 + len(chosen) // 32):
-            images = np.stack([resize(source.images[i], recipe["width"], recipe["height"]) for i in part])
-            with torch.no_grad():
-                pooled.append(network.pooled(torch.from_numpy(images).to(device)))
-    network.whiten(torch.cat(pooled), recipe["whitening_power"])
-
-
-def learning_rate_share(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    if step < recipe["warmup_steps"]:
-        return (step + 1) / recipe["warmup_steps"]
-    done = (step - recipe["warmup_steps"]) / max(1, recipe["steps"] - recipe["warmup_steps"])
-    return 0.5 * (1 + math.cos(math.pi * done))
-
-
-def train(recipe: Recipe, out: Path) -> Path:
-    """Run a recipe; the path of the checkpoint. Raises FloatingPointError on a loss that is not finite."""
-    commit = _commit()  # of the code that runs, whatever happens to the checkout meanwhile
-    torch.manual_seed(recipe["seed"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sources, shares = open_sources(recipe["sources"], Path(recipe["data_root"]))
+    Raises TrainingError for a loss that is not finite, a full disk, a folder that holds another run, or a checkpoint that
+    does not belong to the recipe and data; SourceError and ModelError for what the recipe names and is not there.
+    """
+    made_by = commit()  # of the code that runs, whatever happens to the checkout meanwhile
+    last = out / "last.ckpt"
+    if last.exists() and not resume:
+        raise TrainingError(f"{out} holds a run already: --resume goes on with it, --out chooses another folder")
+    pl.seed_everything(recipe.seed, verbose=False)
+    sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
     for source in sources:
-        print(f"{source.name}: {len(source.images)} images")
-    network = PlaceNetwork(recipe["dim"]).to(device)
-    load_start(network, recipe)
-    whiten(network, recipe, sources, shares)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_share(step, recipe))
+        print(f"{source.images.name}: {len(source.images)} images")
+    parts = validation_parts(recipe)
+    network = PlaceNetwork(recipe.network)
+    if not resume:
+        prepare(network, recipe, sources)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    network.train()
-    with (out / "log.csv").open("w", newline="") as file:
-        log = csv.writer(file)
-        log.writerow(["step", "loss"])
-        stream = batches(recipe, sources, shares)
-        bar = tqdm(range(recipe["steps"]), desc="train", unit="step")
-        for step in bar:
-            images, psi = next(stream)
-            loss = graded_contrastive_batch(network(images.to(device)), psi.to(device), recipe["margin"])
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.4f}")
-            log.writerow([step, f"{loss.item():.6f}"])
-    # the loss moved the features: without whitening them again recall is far below where it started
-    whiten(network, recipe, sources, shares)
-    checkpoint = out / "checkpoint.pt"
-    state = {"state": network.state_dict(), "recipe": recipe, "commit": commit, "sources": [s.name for s in sources]}
-    torch.save(state, checkpoint)
-    return checkpoint
+    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    module = PlaceTraining(recipe, network, sources, parts)
+    trainer = make_trainer(recipe, out, _Record(recipe, data_fingerprint(sources), made_by))
+    if recipe.loop.steps:
+        trainer.fit(module, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+    if (out / "best.ckpt").exists():
+        best = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+    if recipe.whitening and recipe.whitening.after and recipe.network.dim:
+        options = recipe.whitening
+        whiten(network, sources, options.images, options.power, seed=recipe.seed, workers=recipe.loop.workers)
+    path = out / "network.safetensors"
+    if trainer.is_global_zero:
+        save_network(network, path, record(recipe, sources, made_by))
+    return path
 
 
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+def prepare(network: PlaceNetwork, recipe: Recipe, sources: Sequence[Source]) -> None:
+    """Before the first step: cluster centres of a VLAD pooling, whitening of the projection."""
+    network.initialise(image_batches(sources, recipe, CLUSTER_IMAGES), recipe.seed)
+    if recipe.whitening and recipe.whitening.before and recipe.network.dim:
+        options = recipe.whitening
+        whiten(network, sources, options.images, options.power, seed=recipe.seed, workers=recipe.loop.workers)
 
 
-def main() -> None:
+def image_batches(sources: Sequence[Source], recipe: Recipe, count: int) -> Iterator[Tensor]:
+    """About `count` readable images at network size, of each source as many as its share."""
+    for images in draw_images(sources, count, recipe.seed):
+        network, workers = recipe.network, recipe.loop.workers
+        for batch, readable in image_loader(images, network.width, network.height, BATCH, workers):
+            yield batch[readable]
+
+
+def make_trainer(recipe: Recipe, out: Path, record: pl.Callback) -> pl.Trainer:
+    loop, validation = recipe.loop, recipe.validation
+    callbacks: list[pl.Callback] = [
+        record,
+        LearningRateMonitor(logging_interval="step"),
+        ModelCheckpoint(out, "last", every_n_train_steps=loop.checkpoint_every, enable_version_counter=False),
+    ]
+    if validation:
+        callbacks.append(ModelCheckpoint(out, "best", monitor=RECALL, mode="max", enable_version_counter=False))
+        if validation.patience:
+            callbacks.append(EarlyStopping(RECALL, patience=validation.patience, mode="max"))
+    several = loop.devices * loop.nodes > 1
+    quiet_lightning()
+    return pl.Trainer(
+        max_steps=loop.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=loop.accumulate,
+        precision=loop.precision,
+        gradient_clip_val=loop.clip_gradient,
+        accelerator=loop.accelerator,
+        devices=loop.devices,
+        num_nodes=loop.nodes,
+        strategy="ddp" if several else "auto",
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        val_check_interval=validation.every * loop.accumulate if validation else None,
+        check_val_every_n_epoch=None if validation else 1,
+        limit_val_batches=None if validation else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=[TensorBoardLogger(out, "tensorboard", ""), CSVLogger(out, "metrics", flush_logs_every_n_steps=10)],
+        callbacks=callbacks,
+        plugins=[CheckpointFile()],
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+
+
+def quiet_lightning() -> None:
+    """Silence what is true of every run here and would be read as a mistake."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        "your dataloader is not resumable",  # ours begins after the batches that are done
+        "does not have many workers",
+        "exists and is not empty",
+        "in eval mode at the start of training",  # frozen batch normalisation
+        "isinstance.treespec, LeafSpec",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{message}")
+
+
+def validation_parts(recipe: Recipe) -> list[Part]:
+    """One question per set of the recipe's validation sources."""
+    if recipe.validation is None:
+        return []
+    sources = open_sources(recipe.validation.sources, recipe.data_root, recipe.cache)
+    return [across_sequences(source.images, source.similarity) for source in sources]
+
+
+def data_fingerprint(sources: Sequence[Source]) -> str:
+    """sha256 of images and labels."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.images.fingerprint().encode())
+        digest.update(np.ascontiguousarray(source.similarity.data).tobytes())
+    return digest.hexdigest()
+
+
+def record(recipe: Recipe, sources: Sequence[Source], made_by: str) -> dict[str, str]:
+    """The metadata of a trained network."""
+    return {
+        "name": recipe.name,
+        "recipe": json.dumps(recipe.model_dump(mode="json")),
+        "trained_on": "; ".join(describe(source.images) for source in sources),
+        "data": data_fingerprint(sources),
+        "commit": made_by,
+    }
+
+
+def describe(images: ImageSet) -> str:
+    return f"{images.name} ({len(images)} images)"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
     parser.add_argument("--out", type=Path, default=None, help="output folder (default: .training/RECIPE)")
-    arguments = parser.parse_args()
-    recipe = read_recipe(arguments.recipe, arguments.overrides)
-    checkpoint = train(recipe, arguments.out or Path(".training") / arguments.recipe.stem)
-    print(f"wrote {checkpoint}; now: python -m training.export {checkpoint}")
+    parser.add_argument("--resume", action="store_true", help="go on from last.ckpt in the output folder")
+    options = parser.parse_args(arguments)
+    try:
+        recipe = read_recipe(options.recipe, parse_overrides(options.overrides))
+        network = train(recipe, options.out or Path(".training") / options.recipe.stem, resume=options.resume)
+    except VprError as error:
+        raise SystemExit(f"train: {error}") from error
+    print(f"wrote {network}; now: python -m training.export {network} MODEL.onnx")
 
 
 if __name__ == "__main__":

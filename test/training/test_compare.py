@@ -1,0 +1,88 @@
+"""The experiment runner on tiny runs: same data, budget and seeds, and a verdict with its uncertainty."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from small_worlds import texture
+from tiny_training import content, write_places
+
+from training.compare import Row, main, report
+from training.data.image_set import ImageSet
+from training.data.protocol import Part, Protocol, within_frames
+from training.evaluation.bootstrap import Units
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Contrastive against graded on six places, judged on two aligned passes of twelve other images."""
+    root = tmp_path_factory.mktemp("experiment")
+    write_places(root)
+    for name, alpha in (("map", 1.0), ("queries", 0.8)):
+        (root / name).mkdir()
+        for i in range(12):
+            path = root / name / f"{i:02d}.jpg"
+            cv2.imwrite(str(path), cv2.convertScaleAbs(texture(50 + i, 96, 72), alpha=alpha))
+    (root / "base.yaml").write_text(yaml.safe_dump(content(root, loop__steps=2)))
+    path = root / "losses.yaml"
+    plain = {
+        "recipe": "base.yaml",
+        "seeds": [0, 1],
+        "variants": {"contrastive": {"loss": {"kind": "contrastive"}}, "gcl": {}},
+        "protocols": [f"aligned={root / 'map'},{root / 'queries'},0"],
+        "whitened_dim": 3,
+    }
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def test_every_variant_and_seed_is_trained_once_and_compared(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(experiment), "--out", str(tmp_path)])
+    table = capsys.readouterr().out
+    names = ["untrained", "untrained, whitened", "contrastive", "contrastive, whitened", "gcl", "gcl, whitened"]
+    (results,) = json.loads((tmp_path / "results.json").read_text()).values()
+    assert sorted(results) == sorted(names)
+    assert [len(results[name]) for name in ("untrained", "contrastive", "gcl, whitened")] == [1, 2, 2]
+    assert "minus contrastive" in table
+    assert "12 queries with an answer" in table
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("network.safetensors")}
+    assert len(before) == 10
+    main([str(experiment), "--out", str(tmp_path)])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_table_says_what_the_numbers_are() -> None:
+    images = ImageSet.of("drive", [Path(f"{i}.jpg") for i in range(4)])
+    protocol = Protocol("a drive", "+-0 images", (Part(images, images, within_frames(4, 4, 0)),))
+    units = Units(np.array([0, 0, 1, 1]), "2 blocks of 2 images")
+    rows = [
+        Row("contrastive", np.array([[True, False, False, False], [True, True, False, False]])),
+        Row("gcl", np.array([[True, True, True, True], [True, True, True, True]])),
+    ]
+    text = report(protocol, rows, units, "contrastive")
+    assert "a drive; right: +-0 images; 4 queries with an answer, database 4" in text
+    assert "0.375" in text  # three of eight
+    assert "0.250 0.500" in text  # each seed
+    assert "+0.625 (+0.250 .. +1.000)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [0]", "recipe: Field required"),
+        ("recipe: x.yaml\nvariants: {}\nprotocols: [a=b]", "variants: .*at least 1"),
+        ("[", "experiment.yaml is not YAML"),
+    ],
+)
+def test_a_broken_experiment_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        main([str(path)])

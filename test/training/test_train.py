@@ -1,0 +1,309 @@
+"""The whole of training on a tiny tree: it repeats, resumes, runs on several processes, and breaks cleanly."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+from safetensors.torch import load_file
+from small_worlds import texture
+from tiny_training import content, write_places
+
+from training import train as train_module
+from training.checkpoint import load_network, read_metadata
+from training.recipe import Recipe, parse_overrides, read_recipe
+from training.train import train
+from vpr_ros.errors import ConfigError, ModelError, TrainingError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_places(tmp_path_factory.mktemp("data"))
+
+
+def tiny(data: Path, **changes: Any) -> Recipe:
+    return Recipe.checked(content(data, **changes), "tiny")
+
+
+def losses(out: Path) -> dict[int, float]:
+    """Loss by step, of every part of a run that was resumed."""
+    found = {}
+    for path in sorted(out.glob("metrics/*/metrics.csv")):
+        with path.open() as file:
+            found |= {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file) if row.get("loss")}
+    return found
+
+
+class Killed(Callback):
+    """Ends a run as abruptly as an exception can."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            raise KeyError("killed")
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    make = train_module.make_trainer
+
+    def make_and_kill(*arguments: Any) -> Any:
+        trainer = make(*arguments)
+        trainer.callbacks.append(Killed(step))
+        return trainer
+
+    monkeypatch.setattr(train_module, "make_trainer", make_and_kill)
+
+
+def test_a_run_repeats_and_learns(data: Path, tmp_path: Path) -> None:
+    recipe = tiny(data, loop__steps=12)
+    networks = [load_file(train(recipe, tmp_path / name)) for name in ("a", "b")]
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert all(torch.equal(networks[0][key], networks[1][key]) for key in networks[0])
+    found = list(losses(tmp_path / "a").values())
+    assert len(found) == 12
+    assert sum(found[-3:]) < sum(found[:3])
+
+
+def test_another_seed_is_another_run(data: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(tiny(data, seed=seed, loop__steps=2), tmp_path / str(seed))
+    assert losses(tmp_path / "0") != losses(tmp_path / "1")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"loop__accumulate": 2, "loop__workers": 1},
+        {
+            "sampling": {"kind": "mined_triplets", "tuples": 2, "negatives": 2, "refresh_queries": 6, "margin": 1.5},
+            "loss": {"kind": "triplet"},
+        },
+    ],
+    ids=["groups", "accumulated", "mined"],
+)
+def test_a_killed_run_resumes_to_the_same_losses(
+    data: Path, tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(data, **changes)
+    whole = load_file(train(recipe, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        kill_at(patch, 5)  # one step after the checkpoint of step 4, in the middle of a mining round
+        with pytest.raises(KeyError, match="killed"):
+            train(recipe, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "network.safetensors").exists()
+    resumed = load_file(train(recipe, tmp_path / "killed", resume=True))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_kill_9_loses_nothing_before_the_last_checkpoint(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(content(data, loop__steps=400, loop__checkpoint_every=3)))
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-m", "training.train", recipe, "--out", out], cwd=ROOT)
+    while not (out / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    state = torch.load(out / "last.ckpt", weights_only=True)
+    assert state["global_step"] % 3 == 0
+    assert state["batches_done"] == state["global_step"]
+
+
+def test_a_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    train(tiny(data, loop__steps=2), tmp_path)
+    with pytest.raises(TrainingError, match="holds a run already: --resume goes on with it"):
+        train(tiny(data, loop__steps=2), tmp_path)
+
+
+def test_another_recipe_cannot_resume(data: Path, tmp_path: Path) -> None:
+    train(tiny(data, loop__steps=2), tmp_path)
+    with pytest.raises(TrainingError, match=r"another recipe: optimiser\.learning_rate differ"):
+        train(tiny(data, loop__steps=2, optimiser__learning_rate=0.5), tmp_path, resume=True)
+
+
+def test_what_changes_no_loss_may_change(data: Path, tmp_path: Path) -> None:
+    train(tiny(data), tmp_path)
+    train(tiny(data, loop__workers=1), tmp_path, resume=True)
+
+
+def test_other_data_cannot_resume(data: Path, tmp_path: Path) -> None:
+    extra = data / "places" / "0900.jpg"
+    train(tiny(data, loop__steps=2), tmp_path)
+    cv2.imwrite(str(extra), texture(0, 96, 72))
+    try:
+        with pytest.raises(TrainingError, match="made with other data"):
+            train(tiny(data, loop__steps=2), tmp_path, resume=True)
+    finally:
+        extra.unlink()
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"last\.ckpt cannot be read"):
+        train(tiny(data), tmp_path, resume=True)
+
+
+def test_a_pickle_is_never_run(data: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": Bomb()}, tmp_path / "last.ckpt")
+    with pytest.raises(TrainingError, match=r"last\.ckpt cannot be read"):
+        train(tiny(data), tmp_path, resume=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d.*lower optimiser\.learning_rate"):
+        train(tiny(data, optimiser__learning_rate=1e30, loop__checkpoint_every=1), tmp_path)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] >= 1
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills between the first and the second checkpoint."""
+    flushed = []
+
+    def fsync(file: int) -> None:
+        flushed.append(file)
+        if len(flushed) > 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.checkpoint.os.fsync", fsync)
+    with pytest.raises(TrainingError, match="No space left on device; the last one is intact: make room"):
+        train(tiny(data), tmp_path)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_an_unreadable_image_is_said_and_left_out(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = data / "places" / "0000.jpg"
+    good = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    try:
+        train(tiny(data, loop__steps=12), tmp_path)
+    finally:
+        broken.write_bytes(good)
+    assert capsys.readouterr().out.count(f"cannot read {broken}: left out of its batches (1 such images so far)") == 1
+    assert len(losses(tmp_path)) == 12
+
+
+def test_a_checkpoint_says_what_made_it(data: Path, tmp_path: Path) -> None:
+    recipe = tiny(data, loop__steps=2)
+    path = train(recipe, tmp_path)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["vpr_ros"]
+    metadata = read_metadata(path)
+    assert saved["recipe"] == json.loads(metadata["recipe"]) == recipe.model_dump(mode="json")
+    assert saved["data"] == metadata["data"]
+    assert len(saved["data"]) == 64
+    assert saved["commit"] == metadata["commit"]
+    assert metadata["trained_on"] == "places (18 images)"
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+def test_validation_keeps_the_best_and_stops_early(data: Path, tmp_path: Path) -> None:
+    sources = [
+        {
+            "reader": {
+                "kind": "named_places",
+                "path": "places",
+                "place": r"\d\d(?P<place>\d\d)",
+                "pattern": r"*.jpg",
+            },
+            "labels": {"kind": "same_place"},
+        }
+    ]
+    reader = sources[0]["reader"]
+    assert isinstance(reader, dict)
+    reader["place"] = r"(?P<session>\d\d)(?P<place>\d\d)"
+    recipe = tiny(
+        data,
+        loop__steps=40,
+        optimiser__learning_rate=1e-9,  # nothing improves
+        validation={"sources": sources, "every": 2, "patience": 2},
+    )
+    path = train(recipe, tmp_path)
+    assert len(losses(tmp_path)) == 6  # the first validation is the best, two more have no better recall
+    best = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 2
+    load_network(path)
+
+
+def test_half_precision_runs(data: Path, tmp_path: Path) -> None:
+    train(tiny(data, loop__precision="bf16-mixed", loop__steps=2), tmp_path)
+    assert len(losses(tmp_path)) == 2
+
+
+def test_two_processes_train_what_one_does_that_accumulates(data: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    changes = {"loop__accelerator": "cpu", "loop__steps": 3, "loop__checkpoint_every": 3}
+    plain = content(data, **changes)
+    plain["optimiser"] |= {"kind": "sgd"}
+    recipe.write_text(yaml.safe_dump(plain))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29631"]
+    command += ["-m", "training.train", str(recipe), "loop.devices=2", "--out", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    one = load_file(train(read_recipe(recipe, {"loop.accumulate": 2}), tmp_path / "one"))
+    two = load_file(tmp_path / "two" / "network.safetensors")
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loop.stepz=3"], r"loop\.stepz: Extra inputs are not permitted"),
+        (["loss.margin=wide"], r"loss\..*margin: Input should be a valid number"),
+        (["loss.kind=unknown"], r"loss: Input tag 'unknown'"),
+        (["sources.7.share=2"], "'7' is not there"),
+        (["loop.steps"], "is not key=value"),
+    ],
+)
+def test_a_mistaken_override_is_named(data: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content(data, loss={"kind": "graded_contrastive"})))
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(path, parse_overrides(overrides))
+
+
+def test_overrides_reach_every_level(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content(data)))
+    overrides = parse_overrides(["seed=5", "loss.kind=triplet", "loss.margin=0.3", "sources.0.share=2"])
+    recipe = read_recipe(path, overrides)
+    assert (recipe.seed, recipe.loss.kind, recipe.loss.margin, recipe.sources[0].share) == (5, "triplet", 0.3, 2)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_can_be_read(path: Path) -> None:
+    assert read_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize("broken", [b"", b"no network", b"\xff" * 64])
+def test_a_foreign_network_is_refused(tmp_path: Path, broken: bytes) -> None:
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(broken)
+    with pytest.raises(ModelError, match=r"is no network of training\.train"):
+        load_network(path)

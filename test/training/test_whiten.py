@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import content, write_places
+
+from training.checkpoint import load_network, read_metadata
+from training.data.image_set import ImageSet
+from training.recipe import Recipe
+from training.train import train
+from training.whiten import draw_images, main, pooled_features, with_projection
+from vpr_ros.images import read_image, resize
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A network without projection, and the folder that it was trained on."""
+    root = tmp_path_factory.mktemp("whiten")
+    write_places(root)
+    recipe = Recipe.checked(content(root, loop__steps=0, network__dim=None), "tiny")
+    return train(recipe, root / "run"), root / "places"
+
+
+def descriptors(path: Path, folder: Path) -> np.ndarray:
+    network = load_network(path)
+    images = np.stack([resize(read_image(file), 64, 64) for file in sorted(folder.iterdir())])
+    with torch.no_grad():
+        return network(torch.from_numpy(images)).numpy()
+
+
+def test_whitening_on_a_map_makes_its_dimensions_alike(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    network, folder = trained
+    out = tmp_path / "whitened.safetensors"
+    main([str(network), str(out), "--on", str(folder), "--dim", "4"])
+    before, after = descriptors(network, folder), descriptors(out, folder)
+    assert before.shape == (18, 64)
+    assert after.shape == (18, 4)
+
+    def spread(values: np.ndarray) -> float:
+        variances = np.linalg.eigvalsh(np.cov(values.T))
+        return float(variances[-1] / variances[-4])
+
+    assert spread(after) < 2 < spread(before)  # unit length afterwards keeps it from being 1
+    assert read_metadata(out)["whitened_on"] == f"18 images of {folder}"
+    assert read_metadata(out)["recipe"] == read_metadata(network)["recipe"]
+
+
+def test_the_features_stay_what_they_were(trained: tuple[Path, Path]) -> None:
+    network = load_network(trained[0])
+    image = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    torch.testing.assert_close(with_projection(network, 3).pooled(image), network.pooled(image))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--on", "/nowhere", "--dim", "4"], "/nowhere: No such file"),
+        (["--on", "PLACES"], "no projection to whiten: set network.dim"),
+        (["--on", "PLACES", "--dim", "18"], "18"),
+    ],
+)
+def test_mistakes_are_named(trained: tuple[Path, Path], tmp_path: Path, arguments: list[str], message: str) -> None:
+    arguments = [str(trained[1]) if text == "PLACES" else text for text in arguments]
+    with pytest.raises(SystemExit, match=message):
+        main([str(trained[0]), str(tmp_path / "out.safetensors"), *arguments])
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_images_are_drawn_by_share() -> None:
+    from scipy.sparse import csr_array
+
+    from training.data.source import Source
+
+    def source(count: int, share: float) -> Source:
+        images = ImageSet.of("set", [Path(f"{i}.jpg") for i in range(count)])
+        return Source(images, csr_array((count, count), dtype=np.float32), share)
+
+    drawn = list(draw_images([source(100, 3.0), source(100, 1.0), source(5, 4.0)], 40, seed=0))
+    assert [len(images) for images in drawn] == [15, 5, 5]
+
+
+def test_an_unreadable_image_is_left_out(tmp_path: Path, trained: tuple[Path, Path]) -> None:
+    paths = sorted(trained[1].iterdir())[:3]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    network = load_network(trained[0])
+    assert len(pooled_features(network, ImageSet.of("set", [*paths, broken]))) == 3

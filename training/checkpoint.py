@@ -1,0 +1,82 @@
+"""What training leaves on disk: `last.ckpt` to go on from, and `network.safetensors` to evaluate, whiten and export.
+
+Neither is a pickle that could run code: checkpoints are read with `weights_only`, networks are safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from training.models.place_network import NetworkOptions, PlaceNetwork
+from vpr_ros.errors import ModelError, TrainingError
+
+FORMAT = "vpr_ros.network.1"
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Replace a file in one step. Raises TrainingError, the old file as it was, where the disk does not take it."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        kept = f"the last one is intact: make room, then go on from {path}" if path.exists() else "make room first"
+        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+        raise TrainingError(
+            f"cannot save {path} ({len(content) / 1e6:.0f} MB, {free / 1e6:.0f} MB free): {error.strerror}; {kept}"
+        ) from error
+
+
+def save_network(network: PlaceNetwork, path: Path, metadata: Mapping[str, str]) -> None:
+    """Weights, the options that build the network, and `metadata`. Raises TrainingError where the disk is full."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    plain = {**metadata, "format": FORMAT, "options": network.options.model_dump_json()}
+    write_whole(path, save(state, plain))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Everything in the file but its weights. Raises ModelError if `save_network` did not write it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is no network of training.train: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path} is no network of training.train: its metadata has no format {FORMAT!r}")
+    return metadata
+
+
+def load_network(path: Path) -> PlaceNetwork:
+    """In evaluation mode, on the CPU. Raises ModelError for a file that is not a network or does not fit its options."""
+    metadata = read_metadata(path)
+    try:
+        options = NetworkOptions.model_validate(json.loads(metadata["options"]))
+        untrained = options.backbone.model_copy(update={"weights": "none"})
+        network = PlaceNetwork(options.model_copy(update={"backbone": untrained}))
+        network.load_state_dict(load_file(path))
+    except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"{path} does not fit the network that it describes: {reason}") from error
+    return network.eval()
+
+
+def commit() -> str:
+    """The state of this checkout, "unknown" outside of one."""
+    root = Path(__file__).parent
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"

@@ -1,0 +1,161 @@
+"""Train variants of one recipe with the same data, budget and seeds, and compare them on data that none was trained on.
+
+    python -m training.compare training/experiments/losses.yaml
+    python -m training.compare training/experiments/losses.yaml --seeds 0 1 2 3 4 --out .training/five_seeds
+
+An experiment is a recipe, the overrides that make each variant, the seeds and the protocols. A run that was finished is
+not repeated, one that was killed goes on. Each table has one row per variant, before and after PCA whitening with training
+images, and the untrained start; below it each variant's difference to the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from training.checkpoint import load_network, read_metadata, save_network
+from training.data.catalog import open_sources
+from training.data.protocol import Protocol
+from training.evaluation.answers import answer
+from training.evaluation.bootstrap import Bootstrap, Units, confidence_interval, paired_difference, resampling_units
+from training.evaluation.describers import open_describer
+from training.evaluation.descriptor_cache import DescriptorCache
+from training.evaluation.protocols import open_protocol
+from training.evaluation.tables import Table
+from training.options import Options, read_yaml
+from training.recipe import Recipe, Whitening, read_recipe
+from training.train import train
+from training.whiten import whiten, with_projection
+from vpr_ros.errors import VprError
+
+START = "untrained"
+
+
+class Experiment(Options):
+    """`variants` maps a name to overrides of `recipe`; `whitened_dim` adds rows with PCA whitening to so many dimensions."""
+
+    recipe: Path
+    """Relative to the experiment's file."""
+    variants: dict[str, dict[str, Any]] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    protocols: tuple[str, ...] = Field(min_length=1)
+    """PROTOCOL=PATH, as `training.evaluate --on` has them."""
+    whitened_dim: int | None = Field(default=None, gt=0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One variant on one protocol: is the first answer right, (S, Q) bool for S seeds and the Q queries that count."""
+
+    name: str
+    right: NDArray[np.bool_]
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """(Q,): of the seeds, with a right first answer to each query."""
+        return self.right.mean(axis=0)
+
+
+def train_variants(experiment: Experiment, folder: Path, out: Path) -> dict[str, list[Path]]:
+    """The networks of each row's name, one per seed."""
+    networks: dict[str, list[Path]] = {}
+    for seed in experiment.seeds:
+        start = {START: {"loop.steps": 0}} if seed == experiment.seeds[0] else {}
+        for variant, overrides in {**start, **experiment.variants}.items():
+            recipe = read_recipe(folder / experiment.recipe, {**overrides, "seed": seed})
+            run = out / f"{variant}-{seed}"
+            network = run / "network.safetensors"
+            if not network.exists():
+                print(f"\n{variant}, seed {seed}: {run}")
+                train(recipe, run, resume=(run / "last.ckpt").exists())
+            networks.setdefault(variant, []).append(network)
+            if experiment.whitened_dim:
+                whitened = run / "whitened" / "network.safetensors"
+                if not whitened.exists():
+                    whiten_network(network, whitened, recipe, experiment.whitened_dim)
+                networks.setdefault(f"{variant}, whitened", []).append(whitened)
+    return networks
+
+
+def whiten_network(network: Path, out: Path, recipe: Recipe, dim: int) -> None:
+    """PCA whitening of a trained network with the images it was trained on."""
+    made = with_projection(load_network(network), dim)
+    sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
+    options = recipe.whitening or Whitening()
+    whiten(made, sources, options.images, options.power, seed=recipe.seed, workers=recipe.loop.workers)
+    save_network(made, out, read_metadata(network) | {"whitened_on": f"{options.images} training images"})
+
+
+def judge(
+    networks: Mapping[str, Sequence[Path]], protocol: Protocol, cache: DescriptorCache
+) -> tuple[list[Row], Units]:
+    """One row per name, and what to resample of the queries that count."""
+    answers = {
+        name: [answer(open_describer(str(path)), protocol, cache) for path in paths] for name, paths in networks.items()
+    }
+    counted = next(iter(answers.values()))[0].counted  # the same of every network: it depends on the images alone
+    rows = [Row(name, np.stack([each.right[counted, 0] for each in found])) for name, found in answers.items()]
+    sequences = np.concatenate([part.queries.sequences for part in protocol.parts])
+    return rows, resampling_units(sequences[counted])
+
+
+def report(protocol: Protocol, rows: Sequence[Row], units: Units, first: str) -> str:
+    """The table of recall@1, and of each row's difference to `first`."""
+    bootstrap = Bootstrap()
+    reference = next(row for row in rows if row.name == first)
+    table = []
+    for row in rows:
+        low, high = confidence_interval(row.share, units, bootstrap)
+        seeds = row.right.mean(axis=1)
+        gain, gain_low, gain_high = paired_difference(reference.share, row.share, units, bootstrap)
+        table.append(
+            (
+                row.name,
+                f"{row.share.mean():.3f}",
+                f"{low:.3f} .. {high:.3f}",
+                " ".join(f"{share:.3f}" for share in seeds),
+                "" if row is reference else f"{gain:+.3f} ({gain_low:+.3f} .. {gain_high:+.3f})",
+            )
+        )
+    database = sum(len(part.database) for part in protocol.parts)
+    head = (
+        f"{protocol.name}; right: {protocol.rule}; {len(reference.share)} queries with an answer, database {database}"
+    )
+    columns = ("", "recall@1", f"95 % CI over {units.label}", "of each seed", f"minus {first}")
+    return head + "\n" + Table(columns, tuple(table)).text()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", type=Path, help="a YAML file of training/experiments/")
+    parser.add_argument("--seeds", type=int, nargs="+", help="other seeds than the experiment's")
+    parser.add_argument("--out", type=Path, help="folder of the runs (default: .training/EXPERIMENT)")
+    options = parser.parse_args(arguments)
+    try:
+        experiment = Experiment.checked(read_yaml(options.experiment), str(options.experiment))
+        if options.seeds:
+            experiment = experiment.model_copy(update={"seeds": tuple(options.seeds)})
+        out = options.out or Path(".training") / options.experiment.stem
+        protocols = [open_protocol(text) for text in experiment.protocols]
+        networks = train_variants(experiment, options.experiment.parent, out)
+        cache = DescriptorCache(out / "descriptors", 32)
+        results = {}
+        for protocol in protocols:
+            rows, units = judge(networks, protocol, cache)
+            print("\n" + report(protocol, rows, units, next(iter(experiment.variants))))
+            results[protocol.name] = {row.name: row.right.mean(axis=1).tolist() for row in rows}
+        (out / "results.json").write_text(json.dumps(results, indent=1))
+    except VprError as error:
+        raise SystemExit(f"compare: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

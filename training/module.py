@@ -1,0 +1,209 @@
+"""The training step, for Lightning: it brings mixed precision, accumulation, several processes, resuming and logs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.data.batches import Batch, TrainingBatches, batch_loader, image_loader
+from training.data.mining import Mined, mine
+from training.data.protocol import Part
+from training.data.sampling import MinedTriplets
+from training.data.source import Source
+from training.models.place_network import PlaceNetwork
+from training.recipe import Optimiser, Recipe
+from training.whiten import BATCH
+from vpr_ros.errors import ImageError, TrainingError
+from vpr_ros.images import read_image, resize
+
+RECALL = "validation/recall@1"
+THROUGHPUT_EVERY = 10
+"""Batches between two measurements of images per second."""
+
+
+class PlaceTraining(pl.LightningModule):
+    """`network` on batches of `sources` by `recipe`; `parts` ask for recall@1 on the way."""
+
+    def __init__(
+        self, recipe: Recipe, network: PlaceNetwork, sources: Sequence[Source], parts: Sequence[Part] = ()
+    ) -> None:
+        super().__init__()
+        self.recipe, self.network, self.sources, self.parts = recipe, network, sources, parts
+        self.batches_done = 0
+        """Of this process, since the beginning of training."""
+        self.mined: Mined | None = None
+        self.unreadable: set[str] = set()
+        self.best_recall = -1.0
+        self._described: list[tuple[Tensor, Tensor]] = []
+        self._clock: tuple[float, int] | None = None
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    @property
+    def round_batches(self) -> int:
+        """Batches of one process between two minings; without mining, all of training."""
+        sampling = self.recipe.sampling
+        total = self.recipe.loop.steps * self.recipe.loop.accumulate
+        if isinstance(sampling, MinedTriplets):
+            return min(total, max(1, sampling.refresh_queries // (sampling.tuples * self.trainer.world_size)))
+        return total
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        size = self.round_batches
+        start = self.batches_done // size * size
+        sampling = self.recipe.sampling
+        if isinstance(sampling, MinedTriplets):
+            if self.batches_done == start or self.mined is None:
+                self.mined = self._mine(sampling, start)
+            sampling = sampling.with_table(self.mined)
+        network = self.recipe.network
+        batches = TrainingBatches(self.sources, sampling, network.width, network.height, self.recipe.seed)
+        return batch_loader(
+            batches,
+            start,
+            start + size,
+            self.batches_done,
+            rank=self.global_rank,
+            ranks=self.trainer.world_size,
+            workers=self.recipe.loop.workers,
+        )
+
+    def _mine(self, sampling: MinedTriplets, start: int) -> Mined:
+        rng = np.random.default_rng((self.recipe.seed, start, 1))  # the same on every process
+        mined = mine(rng, self.sources, self.describe, sampling, previous=self.mined)
+        self.log_now("mining/triplets", float(len(mined.source)))
+        return mined
+
+    @torch.no_grad()
+    def describe(self, source: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, D) descriptors of images of a source, NaN where the file cannot be read."""
+        was_training = self.network.training
+        self.network.eval()
+        options, paths = self.recipe.network, self.sources[source].images.paths
+        found = np.full((len(indices), self.network.dim), np.nan, np.float32)
+        for at in range(0, len(indices), BATCH):
+            rows, images = [], []
+            for row in range(at, min(at + BATCH, len(indices))):
+                try:
+                    images.append(resize(read_image(paths[indices[row]]), options.width, options.height))
+                    rows.append(row)
+                except ImageError:
+                    self.unreadable.add(str(paths[indices[row]]))
+            if rows:
+                found[rows] = self.network(torch.from_numpy(np.stack(images)).to(self.device)).float().cpu().numpy()
+        self.network.train(was_training)
+        return found
+
+    # --- the step ----------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        loss = self.recipe.loss(self.network(batch.images).float(), batch.targets)
+        self.batches_done += 1
+        self._say_unreadable(batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.global_step}; lower optimiser.learning_rate, or use "
+                "loop.precision=32-true and loop.clip_gradient=1. The last checkpoint is from before."
+            )
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def _say_unreadable(self, batch: Batch) -> None:
+        for path in batch.unreadable:
+            if path not in self.unreadable:
+                self.unreadable.add(path)
+                self.print(f"cannot read {path}: left out of its batches ({len(self.unreadable)} such images so far)")
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        now = time.perf_counter()
+        if self._clock is None:
+            self._clock = (now, self.batches_done)
+        elif self.batches_done - self._clock[1] >= THROUGHPUT_EVERY:
+            images = len(batch.images) * (self.batches_done - self._clock[1]) * self.trainer.world_size
+            self.log("images_per_second", images / (now - self._clock[0]))
+            self._clock = (now, self.batches_done)
+
+    def configure_optimizers(self) -> Any:
+        options = self.recipe.optimiser
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        optimiser: torch.optim.Optimizer
+        if options.kind == "adamw":
+            optimiser = torch.optim.AdamW(trained, options.learning_rate, weight_decay=options.weight_decay)
+        else:
+            optimiser = torch.optim.SGD(
+                trained, options.learning_rate, options.momentum, weight_decay=options.weight_decay
+            )
+        steps = self.recipe.loop.steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: learning_rate_share(step, options, steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # --- validation --------------------------------------------------------------------------------------------------
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        network, workers = self.recipe.network, self.recipe.loop.workers
+        sets = [images for part in self.parts for images in (part.database, part.queries)]
+        return [image_loader(images, network.width, network.height, BATCH, workers) for images in sets]
+
+    def on_validation_epoch_start(self) -> None:
+        self._described = []
+        self._loaders: list[int] = []
+
+    def validation_step(self, batch: list[Tensor], _: int, dataloader_idx: int = 0) -> None:
+        images, readable = batch
+        self._described.append((self.network(images).float().cpu(), readable.cpu()))
+        self._loaders.append(dataloader_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        # every process describes every image: simple, exact, and validation is short
+        right = [self._right(2 * i, 2 * i + 1, part) for i, part in enumerate(self.parts)]
+        recall = float(torch.cat(right).float().mean())
+        self.best_recall = max(self.best_recall, recall)
+        self.log(RECALL, recall, prog_bar=True)
+
+    def _right(self, database: int, queries: int, part: Part) -> Tensor:
+        """(Q',) bool: is the first answer right, of the queries that can be read and have one."""
+        found = [
+            [described for described, loader in zip(self._described, self._loaders, strict=True) if loader == wanted]
+            for wanted in (database, queries)
+        ]
+        (d, d_ok), (q, q_ok) = ([torch.cat(parts) for parts in zip(*pairs, strict=True)] for pairs in found)
+        similarity = (q @ d.T).masked_fill(~d_ok, -math.inf)
+        first = similarity.argmax(dim=1).tolist()
+        asked = [i for i, positives in enumerate(part.positives) if len(positives) and q_ok[i]]
+        return torch.tensor([first[i] in part.positives[i] for i in asked])
+
+    # --- what a checkpoint carries -----------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["batches_done"] = self.batches_done
+        checkpoint["mined"] = self.mined.to_state() if self.mined else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.batches_done = checkpoint["batches_done"]
+        self.mined = Mined.from_state(checkpoint["mined"]) if checkpoint["mined"] else None
+
+    def log_now(self, name: str, value: float) -> None:
+        """Log outside of Lightning's steps."""
+        for logger in self.loggers:
+            logger.log_metrics({name: value}, step=self.global_step)
+
+
+def learning_rate_share(step: int, options: Optimiser, steps: int) -> float:
+    """The learning rate at an optimiser step, as a share of `options.learning_rate`."""
+    if step < options.warmup_steps:
+        return (step + 1) / options.warmup_steps
+    if options.schedule == "constant":
+        return 1.0
+    if options.schedule == "steps":
+        return options.step_factor ** (step // options.step_every)
+    done = (step - options.warmup_steps) / max(1, steps - options.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

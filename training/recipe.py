@@ -1,0 +1,136 @@
+"""One YAML file is one experiment. What it leaves out has the default written here, and the run folder keeps the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from training.data.catalog import SourceOptions
+from training.data.sampling import AnySampling, Groups
+from training.losses import AnyLoss, GradedContrastive
+from training.models.place_network import NetworkOptions
+from training.options import Options, read_yaml
+from vpr_ros.errors import ConfigError
+
+
+class Whitening(Options):
+    """PCA whitening of the projection with training images, before the first step and after the last.
+
+    `power` 0.5 whitens fully, 0 only rotates. After training it is needed where the loss moved the features (the graded
+    loss makes them alike: docs/training.md).
+    """
+
+    images: int = Field(default=2000, gt=0)
+    power: float = Field(default=0.5, ge=0, le=0.5)
+    before: bool = True
+    after: bool = True
+
+
+class Optimiser(Options):
+    """`warmup_steps` of linear warm-up, then `schedule`: a cosine to zero, a constant, or x `step_factor` every `step_every`."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of sgd."""
+    warmup_steps: int = Field(default=50, ge=0)
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
+    step_every: int = Field(default=1000, gt=0)
+    step_factor: float = Field(default=0.1, gt=0, le=1)
+
+
+class Loop(Options):
+    """How long and how: an optimiser step is `accumulate` batches on each of `devices` x `nodes` processes."""
+
+    steps: int = Field(ge=0)
+    """0 leaves the network as it starts, whitened if the recipe whitens: what training is compared with."""
+    accumulate: int = Field(default=1, gt=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    clip_gradient: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient."""
+    checkpoint_every: int = Field(default=200, gt=0)
+    workers: int = Field(default=1, ge=0)
+    """Processes that read and augment images."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = Field(default=1, gt=0)
+    nodes: int = Field(default=1, gt=0)
+
+
+class Validation(Options):
+    """Recall@1 while training, for early stopping and the best checkpoint: never data that the result is reported on.
+
+    In each set of `sources` the first sequence is the map and the others ask; an answer with psi >= 0.5 is right.
+    """
+
+    sources: tuple[SourceOptions, ...] = Field(min_length=1)
+    every: int = Field(default=100, gt=0)
+    patience: int | None = Field(default=None, gt=0)
+    """Validations without a better recall before training stops; None never stops early."""
+
+
+class Recipe(Options):
+    name: str
+    seed: int = Field(default=0, ge=0)
+    data_root: Path
+    cache: Path = Path(".training/cache")
+    network: NetworkOptions
+    whitening: Whitening | None = Whitening()
+    sources: tuple[SourceOptions, ...] = Field(min_length=1)
+    sampling: AnySampling = Groups()
+    loss: AnyLoss = GradedContrastive()
+    optimiser: Optimiser = Optimiser()
+    loop: Loop
+    validation: Validation | None = None
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
+    """A recipe with overrides by dotted key (`loop.steps`, `sources.0.share`).
+
+    Raises ConfigError naming the file and the key at fault.
+    """
+    content = read_yaml(path)
+    for key, value in overrides.items():
+        _override(content, key, value)
+    return Recipe.checked(content, str(path))
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """From `key=value` with YAML values. Raises ConfigError for another form."""
+    parsed = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"{text!r} is not key=value")
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def _override(content: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    at = content
+    for part in parents:
+        try:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        except (ValueError, IndexError, AttributeError) as error:
+            raise ConfigError(f"the recipe has no {key!r}: {part!r} is not there") from error
+    try:
+        at[int(last) if isinstance(at, list) else last] = value
+    except (ValueError, IndexError, TypeError) as error:
+        raise ConfigError(f"the recipe has no {key!r}") from error
+
+
+def differences(first: Any, second: Any, key: str = "") -> list[str]:
+    """The dotted keys where two plain recipes differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = list(first) + [k for k in second if k not in first]
+        return [d for k in keys for d in differences(first.get(k), second.get(k), f"{key}.{k}" if key else k)]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = enumerate(zip(first, second, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{key}.{i}")]
+    return [] if first == second else [key]

@@ -1,0 +1,96 @@
+"""PCA whitening of a trained network's projection, fitted on the images it will be used with.
+
+    python -m training.whiten .training/gcl/network.safetensors whitened.safetensors --on ../shared/data/gardenspoint/day_left
+    python -m training.whiten network.safetensors for_my_robot.safetensors --on map_images/ --power 0.4
+
+A robot's own map is known before it is driven in, so fitting on it is fair there; in an evaluation it is transductive (the
+GCL paper does it) and has to be said. The file remembers what it was fitted on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from training.checkpoint import load_network, read_metadata, save_network
+from training.data.batches import image_loader
+from training.data.image_set import ImageSet
+from training.data.source import Source
+from training.models.place_network import PlaceNetwork
+from vpr_ros.errors import ConfigError, VprError
+from vpr_ros.sources.folders import image_files
+
+BATCH = 32
+
+
+def pooled_features(network: PlaceNetwork, images: ImageSet, workers: int = 0) -> Tensor:
+    """(M, D) float32 before the projection, of the readable images among N."""
+    device = next(network.parameters()).device
+    found = []
+    was_training = network.training
+    network.eval()
+    for batch, readable in image_loader(images, network.options.width, network.options.height, BATCH, workers):
+        if readable.any():
+            with torch.no_grad():
+                found.append(network.pooled(batch[readable].to(device)).cpu())
+    network.train(was_training)
+    if not found:
+        raise ConfigError(f"{images.name}: no readable image to whiten with")
+    return torch.cat(found)
+
+
+def draw_images(sources: Sequence[Source], count: int, seed: int) -> Iterator[ImageSet]:
+    """About `count` images, of each source as many as its share; one set per source."""
+    rng = np.random.default_rng(seed)
+    total = sum(source.share for source in sources)
+    for source in sources:
+        n = min(len(source.images), max(1, round(count * source.share / total)))
+        yield source.images.take(np.sort(rng.choice(len(source.images), n, replace=False)))
+
+
+def whiten(
+    network: PlaceNetwork, sources: Sequence[Source], count: int, power: float, *, seed: int, workers: int = 0
+) -> None:
+    """Fit on about `count` images, of each source as many as its share. Raises ConfigError for too few."""
+    drawn = tqdm(draw_images(sources, count, seed), total=len(sources), desc="whitening", unit="source", disable=None)
+    network.whiten(torch.cat([pooled_features(network, images, workers) for images in drawn]), power)
+
+
+def with_projection(network: PlaceNetwork, dim: int) -> PlaceNetwork:
+    """The same network with a projection to `dim` that has yet to be fitted; an old projection is replaced."""
+    untrained = network.options.backbone.model_copy(update={"weights": "none"})
+    made = PlaceNetwork(network.options.model_copy(update={"dim": dim, "backbone": untrained}))
+    kept = {name: value for name, value in network.state_dict().items() if not name.startswith("projection.")}
+    made.load_state_dict(kept, strict=False)
+    return made.to(network.mean.device).train(network.training)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", type=Path, help="a network.safetensors of training.train")
+    parser.add_argument("out", type=Path, help="the whitened network to write")
+    parser.add_argument("--on", type=Path, nargs="+", required=True, help="folders of images to fit on")
+    parser.add_argument("--dim", type=int, help="of the descriptor (default: that of the network's projection)")
+    parser.add_argument("--power", type=float, default=0.5, help="0.5 whitens fully, 0 only rotates (default: 0.5)")
+    options = parser.parse_args(arguments)
+    try:
+        network = load_network(options.network)
+        if options.dim:
+            network = with_projection(network, options.dim)
+        paths = [path for folder in options.on for path in image_files(folder)]
+        network.whiten(pooled_features(network, ImageSet.of("map", paths)), options.power)
+        fitted = f"{len(paths)} images of {', '.join(map(str, options.on))}"
+        save_network(network, options.out, read_metadata(options.network) | {"whitened_on": fitted})
+    except VprError as error:
+        raise SystemExit(f"whiten: {error}") from error
+    print(f"wrote {options.out}, whitened on {fitted}")
+
+
+if __name__ == "__main__":
+    main()
