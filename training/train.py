@@ -131,10 +131,9 @@ def prepare(network: PlaceNetwork, recipe: Recipe, sources: Sequence[Source]) ->
 
 def image_batches(sources: Sequence[Source], recipe: Recipe, count: int) -> Iterator[Tensor]:
     """About `count` readable images at network size, of each source as many as its share."""
-    for images in draw_images(sources, count, recipe.seed):
-        network, workers = recipe.network, recipe.loop.workers
-        for batch, readable in image_loader(images, network.width, network.height, BATCH, workers):
-            yield batch[readable]
+    drawn, network = draw_images(sources, count, recipe.seed), recipe.network
+    for batch, readable in image_loader(drawn, network.width, network.height, BATCH, recipe.loop.workers):
+        yield batch[readable]
 
 
 def make_trainer(recipe: Recipe, out: Path, record: pl.Callback) -> pl.Trainer:

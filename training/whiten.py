@@ -10,7 +10,7 @@ GCL paper does it) and has to be said. The file remembers what it was fitted on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ def pooled_features(network: PlaceNetwork, images: ImageSet, workers: int = 0) -
     found = []
     was_training = network.training
     network.eval()
-    for batch, readable in image_loader(images, network.options.width, network.options.height, BATCH, workers):
+    loader = image_loader(images, network.options.width, network.options.height, BATCH, workers)
+    for batch, readable in tqdm(loader, desc="describing", unit="batch", disable=None):
         if readable.any():
             with torch.no_grad():
                 found.append(network.pooled(batch[readable].to(device)).cpu())
@@ -45,21 +46,22 @@ def pooled_features(network: PlaceNetwork, images: ImageSet, workers: int = 0) -
     return torch.cat(found)
 
 
-def draw_images(sources: Sequence[Source], count: int, seed: int) -> Iterator[ImageSet]:
-    """About `count` images, of each source as many as its share; one set per source."""
+def draw_images(sources: Sequence[Source], count: int, seed: int) -> ImageSet:
+    """About `count` images, of each source as many as its share."""
     rng = np.random.default_rng(seed)
     total = sum(source.share for source in sources)
+    drawn = []
     for source in sources:
         n = min(len(source.images), max(1, round(count * source.share / total)))
-        yield source.images.take(np.sort(rng.choice(len(source.images), n, replace=False)))
+        drawn.append(source.images.take(np.sort(rng.choice(len(source.images), n, replace=False))))
+    return ImageSet.union("drawn", drawn)
 
 
 def whiten(
     network: PlaceNetwork, sources: Sequence[Source], count: int, power: float, *, seed: int, workers: int = 0
 ) -> None:
     """Fit on about `count` images, of each source as many as its share. Raises ConfigError for too few."""
-    drawn = tqdm(draw_images(sources, count, seed), total=len(sources), desc="whitening", unit="source", disable=None)
-    network.whiten(torch.cat([pooled_features(network, images, workers) for images in drawn]), power)
+    network.whiten(pooled_features(network, draw_images(sources, count, seed), workers), power)
 
 
 def with_projection(network: PlaceNetwork, dim: int) -> PlaceNetwork:

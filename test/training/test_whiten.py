@@ -74,12 +74,14 @@ def test_images_are_drawn_by_share() -> None:
 
     from training.data.source import Source
 
-    def source(count: int, share: float) -> Source:
-        images = ImageSet.of("set", [Path(f"{i}.jpg") for i in range(count)])
+    def source(name: str, count: int, share: float) -> Source:
+        images = ImageSet.of(name, [Path(f"{name}{i}.jpg") for i in range(count)])
         return Source(images, csr_array((count, count), dtype=np.float32), share)
 
-    drawn = list(draw_images([source(100, 3.0), source(100, 1.0), source(5, 4.0)], 40, seed=0))
-    assert [len(images) for images in drawn] == [15, 5, 5]
+    sources = [source("a", 100, 3.0), source("b", 100, 1.0), source("c", 5, 4.0)]
+    drawn = draw_images(sources, 40, seed=0)
+    assert [np.count_nonzero(drawn.sequences == name) for name in ("a", "b", "c")] == [15, 5, 5]
+    assert len(set(drawn.paths)) == 25
 
 
 def test_an_unreadable_image_is_left_out(tmp_path: Path, trained: tuple[Path, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,10 @@ from vpr_ros.errors import ImageError
 from vpr_ros.images import read_image, resize
 from vpr_ros.types import Image
 
-WORKERS = "forkserver"
-"""A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang."""
+WORKERS = multiprocessing.get_context("forkserver")
+"""A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang. The server has no threads, and
+has imported what workers need when it forks them."""
+WORKERS.set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
