@@ -2,9 +2,11 @@
 
     python -m training.whiten .training/gcl/network.safetensors whitened.safetensors --on ../shared/data/gardenspoint/day_left
     python -m training.whiten network.safetensors for_my_robot.safetensors --on map_images/ --power 0.4
+    python -m training.whiten network.safetensors smaller.safetensors --keep 128
 
 A robot's own map is known before it is driven in, so fitting on it is fair there; in an evaluation it is transductive (the
-GCL paper does it) and has to be said. The file remembers what it was fitted on.
+GCL paper does it) and has to be said. The file remembers what it was fitted on. The dimensions of a whitened descriptor
+come in order of the variance that they explain: `--keep` drops the last ones of a network that is whitened already.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.checkpoint import load_network, read_metadata, save_network
@@ -73,25 +75,46 @@ def with_projection(network: PlaceNetwork, dim: int) -> PlaceNetwork:
     return made.to(network.mean.device).train(network.training)
 
 
+def leading(network: PlaceNetwork, dim: int) -> PlaceNetwork:
+    """The same network with the first `dim` rows of its projection: the whitening to so many dimensions, if it is one.
+
+    Raises ConfigError where there are not so many.
+    """
+    projection = network.projection
+    if not isinstance(projection, nn.Linear) or not 0 < dim <= projection.out_features:
+        raise ConfigError(
+            f"this network has no {dim} projected dimensions to keep: it has {network.options.dim or 'no'}"
+        )
+    made = with_projection(network, dim)
+    made.projection.load_state_dict({name: value[:dim] for name, value in projection.state_dict().items()})
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", type=Path, help="a network.safetensors of training.train")
     parser.add_argument("out", type=Path, help="the whitened network to write")
-    parser.add_argument("--on", type=Path, nargs="+", required=True, help="folders of images to fit on")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--on", type=Path, nargs="+", help="folders of images to fit on")
+    how.add_argument("--keep", type=int, metavar="DIM", help="fit nothing: keep the first dimensions")
     parser.add_argument("--dim", type=int, help="of the descriptor (default: that of the network's projection)")
     parser.add_argument("--power", type=float, default=0.5, help="0.5 whitens fully, 0 only rotates (default: 0.5)")
     options = parser.parse_args(arguments)
     try:
-        network = load_network(options.network)
-        if options.dim:
-            network = with_projection(network, options.dim)
-        paths = [path for folder in options.on for path in image_files(folder)]
-        network.whiten(pooled_features(network, ImageSet.of("map", paths)), options.power)
-        fitted = f"{len(paths)} images of {', '.join(map(str, options.on))}"
-        save_network(network, options.out, read_metadata(options.network) | {"whitened_on": fitted})
+        network, metadata = load_network(options.network), read_metadata(options.network)
+        if options.keep:
+            network, done = leading(network, options.keep), f"the first {options.keep} dimensions"
+        else:
+            if options.dim:
+                network = with_projection(network, options.dim)
+            paths = [path for folder in options.on for path in image_files(folder)]
+            network.whiten(pooled_features(network, ImageSet.of("map", paths)), options.power)
+            metadata["whitened_on"] = f"{len(paths)} images of {', '.join(map(str, options.on))}"
+            done = f"whitened on {metadata['whitened_on']}"
+        save_network(network, options.out, metadata)
     except VprError as error:
         raise SystemExit(f"whiten: {error}") from error
-    print(f"wrote {options.out}, whitened on {fitted}")
+    print(f"wrote {options.out}: {done}")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,18 @@ def test_whitening_on_a_map_makes_its_dimensions_alike(trained: tuple[Path, Path
     assert read_metadata(out)["recipe"] == read_metadata(network)["recipe"]
 
 
+def test_leading_dimensions_are_a_smaller_whitening(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    network, folder = trained
+    four, two, kept = (tmp_path / f"{name}.safetensors" for name in ("four", "two", "kept"))
+    main([str(network), str(four), "--on", str(folder), "--dim", "4"])
+    main([str(network), str(two), "--on", str(folder), "--dim", "2"])
+    main([str(four), str(kept), "--keep", "2"])
+    np.testing.assert_allclose(descriptors(kept, folder), descriptors(two, folder), atol=1e-5)
+    assert read_metadata(kept)["whitened_on"] == read_metadata(four)["whitened_on"]
+    with pytest.raises(SystemExit, match="no 9 projected dimensions to keep: it has 4"):
+        main([str(four), str(tmp_path / "nine.safetensors"), "--keep", "9"])
+
+
 def test_the_features_stay_what_they_were(trained: tuple[Path, Path]) -> None:
     network = load_network(trained[0])
     image = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)

@@ -25,7 +25,7 @@ from vpr_ros.types import Image
 WORKERS = multiprocessing.get_context("forkserver")
 """A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang. The server has no threads, and
 has imported what workers need when it forks them."""
-WORKERS.set_forkserver_preload([__name__])
+WORKERS.set_forkserver_preload(["training.train"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
