@@ -74,7 +74,7 @@ def refusal(*arguments: object) -> str:
 
 
 def test_refusals_are_one_line(tmp_path: Path, recipe: Path) -> None:
-    assert refusal(tmp_path / "none.yaml").startswith(f"labels: cannot read recipe {tmp_path / 'none.yaml'}: ")
+    assert refusal(tmp_path / "none.yaml").startswith(f"labels: cannot read {tmp_path / 'none.yaml'}: ")
     assert refusal(recipe, "sources.0.labels.kind=color").startswith(f"labels: {recipe}: sources.0.labels: ")
     assert refusal(recipe, "sources.0.labels.kind=distance").startswith(
         "labels: places: 5 of 5 images have no position"
