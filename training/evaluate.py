@@ -1,6 +1,6 @@
 """Recall of models on public protocols, with the protocol, the counts and the uncertainty beside each number.
 
-    python -m training.evaluate thumbnail models/vpr_mobilenetv2_netvlad_384.onnx \\
+    python -m training.evaluate thumbnail models/vpr_mobilenetv2_gem_256.onnx \\
         --on gardenspoint=../shared/data/gardenspoint --on kitti-loops=../shared/data/kitti --out .training/evaluation
 
 A MODEL is an ONNX file of training.export, a network.safetensors of training.train, the YAML of a published model, or
