@@ -1,8 +1,8 @@
 """Train a place-recognition network by a recipe.
 
-    python -m training.train training/recipes/first_model.yaml
-    python -m training.train training/recipes/first_model.yaml loop.steps=20 loss.margin=0.7 --out /tmp/short
-    python -m training.train training/recipes/first_model.yaml --resume            # goes on where it was killed
+    python -m training.train training/recipes/small_gcl.yaml
+    python -m training.train training/recipes/small_gcl.yaml loop.steps=20 loss.margin=0.7 --out /tmp/short
+    python -m training.train training/recipes/small_gcl.yaml --resume            # goes on where it was killed
     torchrun --nproc-per-node 2 -m training.train RECIPE loop.devices=2            # also on several nodes: loop.nodes
 
 The output folder gets recipe.yaml (everything, defaults too), last.ckpt to resume from, best.ckpt if the recipe validates,
