@@ -5,7 +5,6 @@ Neither is a pickle that could run code: checkpoints are read with `weights_only
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -63,9 +62,8 @@ def load_network(path: Path) -> PlaceNetwork:
     """In evaluation mode, on the CPU. Raises ModelError for a file that is not a network or does not fit its options."""
     metadata = read_metadata(path)
     try:
-        options = NetworkOptions.model_validate(json.loads(metadata["options"]))
-        untrained = options.backbone.model_copy(update={"weights": "none"})
-        network = PlaceNetwork(options.model_copy(update={"backbone": untrained}))
+        options = NetworkOptions.model_validate_json(metadata["options"])
+        network = PlaceNetwork(options.without_weights())
         network.load_state_dict(load_file(path))
     except (KeyError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]

@@ -31,9 +31,9 @@ from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.protocols import open_protocol
 from training.evaluation.tables import Table
 from training.options import Options, read_yaml
-from training.recipe import Recipe, Whitening, read_recipe
-from training.train import train
-from training.whiten import whiten, with_projection
+from training.recipe import Recipe, read_recipe
+from training.train import train, whiten_by
+from training.whiten import with_projection
 from vpr_ros.errors import VprError
 
 START = "untrained"
@@ -89,9 +89,8 @@ def whiten_network(network: Path, out: Path, recipe: Recipe, dim: int) -> None:
     """PCA whitening of a trained network with the images it was trained on."""
     made = with_projection(load_network(network), dim)
     sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
-    options = recipe.whitening or Whitening()
-    whiten(made, sources, options.images, options.power, seed=recipe.seed, workers=recipe.loop.workers)
-    save_network(made, out, read_metadata(network) | {"whitened_on": f"{options.images} training images"})
+    whiten_by(recipe, made, sources)
+    save_network(made, out, read_metadata(network) | {"whitened_on": "training images"})
 
 
 def judge(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import nn
 
+from training.checkpoint import load_network, read_metadata
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
 from training.onnx_graphs import torch_graph, wrapped_graph
 from vpr_ros.config import EngineConfig
@@ -168,8 +169,6 @@ def export_file(source: Path, path: Path, *, name: str | None = None, images: Pa
             f"{source} must be network.safetensors of training.train or the YAML that describes a published model; "
             "an ONNX file needs one, for its preprocessing"
         )
-    from training.checkpoint import load_network, read_metadata  # it brings Lightning
-
     network, metadata = load_network(source), read_metadata(source)
     width, height = network.options.width, network.options.height
     return export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,15 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.data.batches import Batch, TrainingBatches, batch_loader, image_loader
+from training.data.image_set import ImageSet
 from training.data.mining import Mined, mine
 from training.data.protocol import Part
 from training.data.sampling import MinedTriplets
 from training.data.source import Source
 from training.models.place_network import PlaceNetwork
 from training.recipe import Optimiser, Recipe
-from training.whiten import BATCH
-from vpr_ros.errors import ImageError, TrainingError
-from vpr_ros.images import read_image, resize
+from vpr_ros.errors import TrainingError
 
 RECALL = "validation/recall@1"
 THROUGHPUT_EVERY = 10
@@ -42,8 +41,7 @@ class PlaceTraining(pl.LightningModule):
         """Of this process, since the beginning of training."""
         self.mined: Mined | None = None
         self.unreadable: set[str] = set()
-        self.best_recall = -1.0
-        self._described: list[tuple[Tensor, Tensor]] = []
+        self._described: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._clock: tuple[float, int] | None = None
 
     # --- batches -----------------------------------------------------------------------------------------------------
@@ -88,27 +86,26 @@ class PlaceTraining(pl.LightningModule):
         """(n, D) descriptors of images of a source, NaN where the file cannot be read."""
         was_training = self.network.training
         self.network.eval()
-        options, paths = self.recipe.network, self.sources[source].images.paths
-        found = np.full((len(indices), self.network.dim), np.nan, np.float32)
-        for at in range(0, len(indices), BATCH):
-            rows, images = [], []
-            for row in range(at, min(at + BATCH, len(indices))):
-                try:
-                    images.append(resize(read_image(paths[indices[row]]), options.width, options.height))
-                    rows.append(row)
-                except ImageError:
-                    self.unreadable.add(str(paths[indices[row]]))
-            if rows:
-                found[rows] = self.network(torch.from_numpy(np.stack(images)).to(self.device)).float().cpu().numpy()
+        images = self.sources[source].images.take(indices)
+        found, is_read = [], []
+        for batch, readable in self._images(images):
+            found.append(self.network(batch.to(self.device)).float().cpu())
+            is_read.append(readable)
         self.network.train(was_training)
-        return found
+        missing = ~torch.cat(is_read)
+        self._say_unreadable(str(images.paths[i]) for i in torch.nonzero(missing)[:, 0].tolist())
+        return torch.cat(found).masked_fill(missing[:, None], math.nan).numpy()
+
+    def _images(self, images: ImageSet) -> DataLoader[Any]:
+        network = self.recipe.network
+        return image_loader(images, network.width, network.height, self.recipe.loop.workers)
 
     # --- the step ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.recipe.loss(self.network(batch.images).float(), batch.targets)
         self.batches_done += 1
-        self._say_unreadable(batch)
+        self._say_unreadable(batch.unreadable)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.global_step}; lower optimiser.learning_rate, or use "
@@ -117,8 +114,8 @@ class PlaceTraining(pl.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def _say_unreadable(self, batch: Batch) -> None:
-        for path in batch.unreadable:
+    def _say_unreadable(self, paths: Iterable[str]) -> None:
+        for path in paths:
             if path not in self.unreadable:
                 self.unreadable.add(path)
                 self.print(f"cannot read {path}: left out of its batches ({len(self.unreadable)} such images so far)")
@@ -149,33 +146,27 @@ class PlaceTraining(pl.LightningModule):
     # --- validation --------------------------------------------------------------------------------------------------
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        network, workers = self.recipe.network, self.recipe.loop.workers
-        sets = [images for part in self.parts for images in (part.database, part.queries)]
-        return [image_loader(images, network.width, network.height, BATCH, workers) for images in sets]
+        return [self._images(images) for part in self.parts for images in (part.database, part.queries)]
 
     def on_validation_epoch_start(self) -> None:
-        self._described = []
-        self._loaders: list[int] = []
+        self._described = {}
 
     def validation_step(self, batch: list[Tensor], _: int, dataloader_idx: int = 0) -> None:
         images, readable = batch
-        self._described.append((self.network(images).float().cpu(), readable.cpu()))
-        self._loaders.append(dataloader_idx)
+        described = self.network(images).float().cpu(), readable.cpu()
+        self._described.setdefault(dataloader_idx, []).append(described)
 
     def on_validation_epoch_end(self) -> None:
         # every process describes every image: simple, exact, and validation is short
         right = [self._right(2 * i, 2 * i + 1, part) for i, part in enumerate(self.parts)]
         recall = float(torch.cat(right).float().mean())
-        self.best_recall = max(self.best_recall, recall)
         self.log(RECALL, recall, prog_bar=True)
 
     def _right(self, database: int, queries: int, part: Part) -> Tensor:
         """(Q',) bool: is the first answer right, of the queries that can be read and have one."""
-        found = [
-            [described for described, loader in zip(self._described, self._loaders, strict=True) if loader == wanted]
-            for wanted in (database, queries)
-        ]
-        (d, d_ok), (q, q_ok) = ([torch.cat(parts) for parts in zip(*pairs, strict=True)] for pairs in found)
+        (d, d_ok), (q, q_ok) = (
+            [torch.cat(parts) for parts in zip(*self._described[loader], strict=True)] for loader in (database, queries)
+        )
         similarity = (q @ d.T).masked_fill(~d_ok, -math.inf)
         first = similarity.argmax(dim=1).tolist()
         asked = [i for i, positives in enumerate(part.positives) if len(positives) and q_ok[i]]

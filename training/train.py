@@ -18,7 +18,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -30,18 +30,16 @@ import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
 from training.checkpoint import commit, save_network, write_whole
-from training.data.batches import image_loader
+from training.data.batches import readable_batches
 from training.data.catalog import open_sources
-from training.data.image_set import ImageSet
 from training.data.protocol import Part, across_sequences
 from training.data.source import Source
 from training.models.place_network import PlaceNetwork
 from training.module import RECALL, PlaceTraining
-from training.recipe import Recipe, differences, parse_overrides, read_recipe
-from training.whiten import BATCH, draw_images, whiten
+from training.recipe import Recipe, Whitening, differences, parse_overrides, read_recipe
+from training.whiten import draw_images, whiten
 from vpr_ros.errors import TrainingError, VprError
 
 CLUSTER_IMAGES = 500
@@ -93,7 +91,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     """
     made_by = commit()  # of the code that runs, whatever happens to the checkout meanwhile
     last = out / "last.ckpt"
-    if last.exists() and not resume:
+    goes_on = last.exists()
+    if goes_on and not resume:
         raise TrainingError(f"{out} holds a run already: --resume goes on with it, --out chooses another folder")
     pl.seed_everything(recipe.seed, verbose=False)
     sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
@@ -101,39 +100,39 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
         print(f"{source.images.name}: {len(source.images)} images")
     parts = validation_parts(recipe)
     network = PlaceNetwork(recipe.network)
-    if not resume:
+    if not goes_on:
         prepare(network, recipe, sources)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     module = PlaceTraining(recipe, network, sources, parts)
-    trainer = make_trainer(recipe, out, _Record(recipe, data_fingerprint(sources), made_by))
+    data = data_fingerprint(sources)
+    trainer = make_trainer(recipe, out, _Record(recipe, data, made_by))
     if recipe.loop.steps:
-        trainer.fit(module, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+        trainer.fit(module, ckpt_path=str(last) if goes_on else None, weights_only=True)
     if (out / "best.ckpt").exists():
         best = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
-    if recipe.whitening and recipe.whitening.after and recipe.network.dim:
-        options = recipe.whitening
-        whiten(network, sources, options.images, options.power, seed=recipe.seed, workers=recipe.loop.workers)
     path = out / "network.safetensors"
     if trainer.is_global_zero:
-        save_network(network, path, record(recipe, sources, made_by))
+        if recipe.whitening and recipe.whitening.after:
+            whiten_by(recipe, network, sources)
+        save_network(network, path, record(recipe, sources, data, made_by))
     return path
 
 
 def prepare(network: PlaceNetwork, recipe: Recipe, sources: Sequence[Source]) -> None:
     """Before the first step: cluster centres of a VLAD pooling, whitening of the projection."""
-    network.initialise(image_batches(sources, recipe, CLUSTER_IMAGES), recipe.seed)
-    if recipe.whitening and recipe.whitening.before and recipe.network.dim:
-        options = recipe.whitening
+    images, size = draw_images(sources, CLUSTER_IMAGES, recipe.seed), recipe.network
+    network.initialise(readable_batches(images, size.width, size.height, recipe.loop.workers), recipe.seed)
+    if recipe.whitening and recipe.whitening.before:
+        whiten_by(recipe, network, sources)
+
+
+def whiten_by(recipe: Recipe, network: PlaceNetwork, sources: Sequence[Source]) -> None:
+    """Fit the projection, if there is one, on training images as the recipe says, or by default where it says nothing."""
+    options = recipe.whitening or Whitening()
+    if network.options.dim:
         whiten(network, sources, options.images, options.power, seed=recipe.seed, workers=recipe.loop.workers)
-
-
-def image_batches(sources: Sequence[Source], recipe: Recipe, count: int) -> Iterator[Tensor]:
-    """About `count` readable images at network size, of each source as many as its share."""
-    drawn, network = draw_images(sources, count, recipe.seed), recipe.network
-    for batch, readable in image_loader(drawn, network.width, network.height, BATCH, recipe.loop.workers):
-        yield batch[readable]
 
 
 def make_trainer(recipe: Recipe, out: Path, record: pl.Callback) -> pl.Trainer:
@@ -204,19 +203,15 @@ def data_fingerprint(sources: Sequence[Source]) -> str:
     return digest.hexdigest()
 
 
-def record(recipe: Recipe, sources: Sequence[Source], made_by: str) -> dict[str, str]:
+def record(recipe: Recipe, sources: Sequence[Source], data: str, made_by: str) -> dict[str, str]:
     """The metadata of a trained network."""
     return {
         "name": recipe.name,
         "recipe": json.dumps(recipe.model_dump(mode="json")),
-        "trained_on": "; ".join(describe(source.images) for source in sources),
-        "data": data_fingerprint(sources),
+        "trained_on": "; ".join(f"{source.images.name} ({len(source.images)} images)" for source in sources),
+        "data": data,
         "commit": made_by,
     }
-
-
-def describe(images: ImageSet) -> str:
-    return f"{images.name} ({len(images)} images)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,30 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from training.checkpoint import load_network, read_metadata, save_network
-from training.data.batches import image_loader
+from training.data.batches import readable_batches
 from training.data.image_set import ImageSet
 from training.data.source import Source
 from training.models.place_network import PlaceNetwork
 from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.sources.folders import image_files
 
-BATCH = 32
-
 
 def pooled_features(network: PlaceNetwork, images: ImageSet, workers: int = 0) -> Tensor:
     """(M, D) float32 before the projection, of the readable images among N."""
-    device = next(network.parameters()).device
-    found = []
-    was_training = network.training
+    device, options, was_training = network.mean.device, network.options, network.training
     network.eval()
-    loader = image_loader(images, network.options.width, network.options.height, BATCH, workers)
-    for batch, readable in tqdm(loader, desc="describing", unit="batch", disable=None):
-        if readable.any():
-            with torch.no_grad():
-                found.append(network.pooled(batch[readable].to(device)).cpu())
+    with torch.no_grad():
+        batches = readable_batches(images, options.width, options.height, workers)
+        found = [network.pooled(batch.to(device)).cpu() for batch in batches]
     network.train(was_training)
     if not found:
         raise ConfigError(f"{images.name}: no readable image to whiten with")
@@ -68,8 +61,7 @@ def whiten(
 
 def with_projection(network: PlaceNetwork, dim: int) -> PlaceNetwork:
     """The same network with a projection to `dim` that has yet to be fitted; an old projection is replaced."""
-    untrained = network.options.backbone.model_copy(update={"weights": "none"})
-    made = PlaceNetwork(network.options.model_copy(update={"dim": dim, "backbone": untrained}))
+    made = PlaceNetwork(network.options.without_weights().model_copy(update={"dim": dim}))
     kept = {name: value for name, value in network.state_dict().items() if not name.startswith("projection.")}
     made.load_state_dict(kept, strict=False)
     return made.to(network.mean.device).train(network.training)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -184,8 +182,8 @@ def test_real_images_come_from_all_over_the_folder(camera: Path) -> None:
 
 def test_a_network_of_ours_with_its_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata = {"format": "vpr_ros.network.1", "name": "first", "recipe": "{}", "trained_on": "streets"}
-    checkpoint: Any = SimpleNamespace(load_network=lambda _: Tiny(), read_metadata=lambda _: metadata)
-    monkeypatch.setitem(sys.modules, "training.checkpoint", checkpoint)
+    monkeypatch.setattr("training.export.load_network", lambda _: Tiny())
+    monkeypatch.setattr("training.export.read_metadata", lambda _: metadata)
     model = export_file(tmp_path / "network.safetensors", tmp_path / "model.onnx")
     assert (
         model.metadata.items() >= {"format": FORMAT, "name": "first", "recipe": "{}", "trained_on": "streets"}.items()

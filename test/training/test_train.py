@@ -113,6 +113,33 @@ def test_a_killed_run_resumes_to_the_same_losses(
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(data)
+    whole = load_file(train(recipe, tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        kill_at(patch, 1)
+        with pytest.raises(KeyError, match="killed"):
+            train(recipe, tmp_path / "killed")
+    resumed = load_file(train(recipe, tmp_path / "killed", resume=True))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_an_unreadable_image_that_mining_meets_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = data / "places" / "0000.jpg"
+    good = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    sampling = {"kind": "mined_triplets", "tuples": 2, "negatives": 2, "refresh_queries": 18, "margin": 1.5}
+    try:
+        train(tiny(data, sampling=sampling, loss={"kind": "triplet"}), tmp_path)
+    finally:
+        broken.write_bytes(good)
+    assert capsys.readouterr().out.count(f"cannot read {broken}") == 1
+
+
 def test_kill_9_loses_nothing_before_the_last_checkpoint(data: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(content(data, loop__steps=400, loop__checkpoint_every=3)))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
 
 from training.data.augment import random_view
 from training.data.batch import Targets
@@ -26,6 +27,8 @@ WORKERS = multiprocessing.get_context("forkserver")
 """A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang. The server has no threads, and
 has imported what workers need when it forks them."""
 WORKERS.set_forkserver_preload(["training.train"])
+DESCRIBED_AT_ONCE = 32
+"""Images, where nothing is trained on them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,12 +135,20 @@ class ImageFiles(Dataset[tuple[Tensor, bool]]):
             return torch.zeros((self.height, self.width, 3), dtype=torch.uint8), False
 
 
-def image_loader(images: ImageSet, width: int, height: int, batch: int, workers: int) -> DataLoader[Any]:
+def image_loader(images: ImageSet, width: int, height: int, workers: int) -> DataLoader[Any]:
     """All images of a set in order: (n, H, W, 3) uint8 and (n,) bool, as `ImageFiles` gives them."""
     return DataLoader(
         ImageFiles(images, width, height),
-        batch_size=batch,
+        batch_size=DESCRIBED_AT_ONCE,
         num_workers=workers,
         worker_init_fn=_one_thread,
         multiprocessing_context=WORKERS if workers else None,
     )
+
+
+def readable_batches(images: ImageSet, width: int, height: int, workers: int) -> Iterator[Tensor]:
+    """(n, H, W, 3) uint8, without the images that cannot be read."""
+    loader = image_loader(images, width, height, workers)
+    for batch, readable in tqdm(loader, desc="reading", unit="batch", disable=None):
+        if readable.any():
+            yield batch[readable]

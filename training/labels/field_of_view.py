@@ -34,7 +34,7 @@ class FieldOfView(Options):
 
     kind: Literal["field_of_view"] = "field_of_view"
     angle_deg: float = Field(default=90.0, gt=0, le=180)
-    radius_m: float = Field(default=50.0, gt=0, allow_inf_nan=False)
+    radius_m: float = Field(default=50.0, gt=0)
     measure: Literal["ratio", "iou"] = "ratio"
     max_heading_deg: float | None = Field(default=None, ge=0, le=180)
 

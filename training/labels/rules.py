@@ -26,8 +26,8 @@ class Distance(Options):
     """
 
     kind: Literal["distance"] = "distance"
-    positive_m: float = Field(default=10.0, gt=0, allow_inf_nan=False)
-    negative_m: float = Field(default=25.0, gt=0, allow_inf_nan=False)
+    positive_m: float = Field(default=10.0, gt=0)
+    negative_m: float = Field(default=25.0, gt=0)
     max_heading_deg: float | None = Field(default=None, ge=0, le=180)
 
     @model_validator(mode="after")

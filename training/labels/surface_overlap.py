@@ -37,9 +37,9 @@ class SurfaceOverlap(Options):
     """
 
     kind: Literal["surface_overlap"] = "surface_overlap"
-    tolerance_m: float = Field(default=0.05, gt=0, allow_inf_nan=False)
+    tolerance_m: float = Field(default=0.05, gt=0)
     tolerance_per_m: float = Field(default=0.02, ge=0, lt=1)
-    max_depth_m: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    max_depth_m: float = Field(default=10.0, gt=0)
     stride_px: int = Field(default=8, ge=1)
 
     def similarity(self, images: ImageSet) -> csr_array:

@@ -31,6 +31,10 @@ class NetworkOptions(Options):
     pool: Pool = GeM()
     dim: int | None = Field(default=None, gt=0)
 
+    def without_weights(self) -> NetworkOptions:
+        """The same network for weights that are at hand: its pretrained ones are not looked for."""
+        return self.model_copy(update={"backbone": self.backbone.model_copy(update={"weights": "none"})})
+
 
 class PlaceNetwork(nn.Module):
     """(N, H, W, 3) uint8 RGB -> (N, dim) float32, unit length: backbone, pooling, L2, projection, L2."""
