@@ -18,7 +18,17 @@ ROOT = Path(__file__).parents[1]
 # A module may import from its own level and from those below; everything on the top level is a shell of its own.
 LEVELS = (
     {"errors", "types", "config", "rotations", "images", "share", "stopwatch"},
-    {"model", "engines", "index", "place_map", "keyframes", "matching", "calibration", "verification"},
+    {
+        "model",
+        "engines",
+        "index",
+        "place_map",
+        "keyframes",
+        "matching",
+        "calibration",
+        "local_features",
+        "verification",
+    },
     {"loop_detector"},
     {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world"},
     {"cli", "ros"},

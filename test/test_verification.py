@@ -149,6 +149,33 @@ def test_matching_is_what_opencv_s_matcher_finds(features: str, size: int, norm:
     assert found.tolist() == expected
 
 
+class Corners:
+    """An extractor that finds the outer corners of what it is shown, with descriptors of random numbers."""
+
+    name = id = "corners"
+
+    def extract(self, grey: np.ndarray) -> LocalFeatures:
+        assert grey.ndim == 2
+        right, bottom = grey.shape[1] - 0.5, grey.shape[0] - 0.5
+        points = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]], np.float32)
+        return LocalFeatures(points, np.random.default_rng(0).normal(0, 1, (4, 64)).astype(np.float32))
+
+    def vectors(self, features: LocalFeatures) -> np.ndarray:
+        return features.descriptors
+
+
+def test_any_extractor_will_do() -> None:
+    """It sees the shrunk grey image, and its points become those of the original."""
+    verifier = GeometricVerifier(VerificationConfig(max_size_px=400), Corners())
+    image = texture(1, 1000, 600)
+    expected = [[-0.5, -0.5], [999.5, -0.5], [999.5, 599.5], [-0.5, 599.5]]
+    for shown in (image, verifier.thumbnail(image)):
+        features = verifier.extract(shown)
+        np.testing.assert_allclose(features.points, expected, atol=1e-3)
+    shuffled = LocalFeatures(features.points, features.descriptors[[2, 0, 3, 1]])
+    assert verifier.match(features, shuffled).tolist() == [[0, 1], [1, 3], [2, 0], [3, 2]]
+
+
 @pytest.mark.parametrize("features", ["sift", "orb"])
 def test_features_of_a_shifted_picture_are_found_again(features: str) -> None:
     wide = texture(3, 720, 480)

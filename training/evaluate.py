@@ -5,6 +5,7 @@
 
 A MODEL is an ONNX file of training.export, a network.safetensors of training.train, the YAML of a published model, or
 the word `thumbnail` for the baseline without learning. Models after the first are compared with the first.
+`--rerank` adds a row per model: its first answers ordered anew by verified local features, much as the robot verifies them.
 `--list` names the protocols and what PATH is for each; `--out` writes results.json and a page with pictures of errors.
 """
 
@@ -21,6 +22,7 @@ from training.evaluation.describers import open_describer
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.page import write_page
 from training.evaluation.protocols import list_protocols, open_protocol
+from training.evaluation.rerank import open_reranker
 from training.evaluation.results import Evaluation, evaluate
 from training.evaluation.tables import counts, footnotes, gain_table, score_table
 from vpr_ros.errors import VprError
@@ -38,11 +40,12 @@ def _run(options: argparse.Namespace) -> None:
     # everything is opened before anything is described: a wrong path is known at once, not after hours
     describers = [open_describer(model) for model in options.models]
     protocols = [open_protocol(text) for text in options.on]
+    reranker = open_reranker(options.rerank, options.rerank_top) if options.rerank else None
     cache = DescriptorCache(options.cache, options.batch)
     bootstrap = Bootstrap(options.resamples, options.seed)
     evaluations = []
     for protocol in protocols:
-        evaluations.append(evaluate(describers, protocol, cache, bootstrap))
+        evaluations.append(evaluate(describers, protocol, cache, bootstrap, reranker))
         print(_report(evaluations[-1]), end="\n\n")
     print(*footnotes(evaluations, bootstrap), sep="\n")
     if options.out:
@@ -86,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL", help="FILE.onnx, FILE.safetensors, FILE.yaml or thumbnail")
     add("--on", action="append", required=True, metavar="PROTOCOL=PATH", help="what to evaluate on; may be repeated")
+    add("--rerank", metavar="FEATURES", help="sift, orb or FILE.onnx of local features")
+    add("--rerank-top", type=_positive, default=10, metavar="K", help="answers re-ranked (default: %(default)s)")
     add("--list", action=_List, nargs=0, help="print the protocols and exit")
     add("--out", type=Path, help="folder for results.json and index.html")
     add("--batch", type=_positive, default=32, metavar="N", help="images described at once (default: %(default)s)")

@@ -86,10 +86,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalFeatures:
-    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8."""
+    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32."""
 
     points: NDArray[np.float32]
-    descriptors: NDArray[np.uint8]
+    descriptors: NDArray[np.uint8] | NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.points)

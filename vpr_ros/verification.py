@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import VerificationConfig
+from vpr_ros.local_features import LocalFeatureExtractor, open_features
 from vpr_ros.types import Camera, Image, LocalFeatures, Pose, Thumbnail, Verification
 
 Points = NDArray[np.float64]
@@ -26,11 +27,10 @@ PIXEL_NOISE = 0.5
 class GeometricVerifier:
     """Extracts local features and verifies pairs of images by them."""
 
-    def __init__(self, config: VerificationConfig) -> None:
+    def __init__(self, config: VerificationConfig, extractor: LocalFeatureExtractor | None = None) -> None:
+        """`extractor` finds the local features; without one they are those that `config` names."""
         self._config = config
-        self._is_binary = config.features == "orb"
-        create = cv2.ORB_create if self._is_binary else cv2.SIFT_create
-        self._extractor = create(nfeatures=config.max_features)
+        self._extractor = extractor or open_features(config.features, config.max_features)
 
     def thumbnail(self, image: Image) -> Thumbnail:
         """What a map keeps of an image: half the bytes of its local features, and a fraction of the time to make."""
@@ -55,15 +55,9 @@ class GeometricVerifier:
         return grey, scale
 
     def _detect(self, grey: Image, scale: float) -> LocalFeatures:
-        keypoints, descriptors = self._extractor.detectAndCompute(grey, None)
-        if descriptors is None:
-            return LocalFeatures(np.zeros((0, 2), np.float32), np.zeros((0, 32 if self._is_binary else 128), np.uint8))
-        strongest = np.argsort([-k.response for k in keypoints], kind="stable")[: self._config.max_features]
-        points = np.array([k.pt for k in keypoints], dtype=np.float32)[strongest]
-        points = (points + 0.5) / scale - 0.5  # pixel centres are at integers
-        if not self._is_binary:
-            descriptors = _root_sift(descriptors)
-        return LocalFeatures(points.astype(np.float32), descriptors[strongest])
+        found = self._extractor.extract(grey)
+        points = (found.points + 0.5) / scale - 0.5  # pixel centres are at integers
+        return LocalFeatures(points.astype(np.float32), found.descriptors)
 
     def verify(
         self, query: LocalFeatures, query_camera: Camera | None, match: LocalFeatures, match_camera: Camera | None
@@ -92,17 +86,12 @@ class GeometricVerifier:
         """(M, 2) indices of mutual nearest neighbours that pass Lowe's ratio test."""
         if len(query) < 2 or len(match) < 2:
             return np.zeros((0, 2), np.int64)
-        distances = squared_distances(self._vectors(query), self._vectors(match))
+        distances = squared_distances(self._extractor.vectors(query), self._extractor.vectors(match))
         nearest = distances.argmin(axis=1)
         index = np.arange(len(query))
         best, second = np.partition(distances, 1, axis=1)[:, :2].T
         kept = (best < self._config.max_ratio**2 * second) & (distances.argmin(axis=0)[nearest] == index)
         return np.column_stack([index[kept], nearest[kept]])
-
-    def _vectors(self, features: LocalFeatures) -> NDArray[np.float32]:
-        """Descriptors as vectors whose squared Euclidean distance is theirs: of bits it is Hamming's."""
-        bits = np.unpackbits(features.descriptors, axis=1) if self._is_binary else features.descriptors
-        return bits.astype(np.float32)
 
     def _verify_calibrated(
         self,
@@ -138,12 +127,6 @@ def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray
     """(N, D), (M, D) -> (N, M). One matrix product: 30 times as fast as OpenCV's matcher on bytes."""
     squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None, :]
     return np.maximum(squares - 2.0 * (a @ b.T), 0.0)
-
-
-def _root_sift(descriptors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """RootSIFT (Arandjelovic and Zisserman, CVPR 2012) in one byte per bin: Euclid then compares as Hellinger does."""
-    share = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-9)
-    return np.clip(np.sqrt(share) * 512.0, 0, 255).astype(np.uint8)
 
 
 def _normalised(points: NDArray[np.float32], camera: Camera) -> Points:

@@ -26,9 +26,11 @@ class Answers:
     - `found` (Q, K) int64: images of that part's database, -1 where there are fewer than K; `similarity` (Q, K) float32,
       NaN there;
     - `right` (Q, K) bool: is it one of the query's positives?
-    - `borderline` (Q,) bool: the first answer counts neither way;
+    - `borderline` (Q, K) bool: it counts neither way;
     - `positives` (Q,) int64: how many right answers the database holds;
-    - `is_read` (Q,) bool: False where the query's image cannot be read, so that nothing was asked.
+    - `is_read` (Q,) bool: False where the query's image cannot be read, so that nothing was asked;
+    - `inliers` (Q, K) float32: local features that agree, which the answers are then ordered by; NaN where they were not
+      counted. None without re-ranking.
 
     Images that cannot be read, listed in `unreadable`, are neither answers nor positives.
     """
@@ -42,6 +44,7 @@ class Answers:
     positives: NDArray[np.int64]
     is_read: NDArray[np.bool_]
     unreadable: tuple[Path, ...]
+    inliers: NDArray[np.float32] | None = None
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -51,13 +54,30 @@ class Answers:
     @property
     def wrong(self) -> NDArray[np.bool_]:
         """(Q,) bool: the first answer, where there is one, counts as an error."""
-        return (self.found[:, 0] >= 0) & ~self.right[:, 0] & ~self.borderline
+        return (self.found[:, 0] >= 0) & ~self.right[:, 0] & ~self.borderline[:, 0]
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """(Q,) how sure the first answer is: its inliers where they were counted, else its similarity; NaN if none."""
+        scores = self.similarity if self.inliers is None else self.inliers
+        return scores[:, 0].astype(np.float64)
+
+    def reordered(self, order: NDArray[np.int64], inliers: NDArray[np.float32]) -> Answers:
+        """The answers at `order` (Q, K), where each row is a permutation; `inliers` are those of the old order."""
+        return dataclasses.replace(
+            self,
+            found=np.take_along_axis(self.found, order, axis=1),
+            similarity=np.take_along_axis(self.similarity, order, axis=1),
+            right=np.take_along_axis(self.right, order, axis=1),
+            borderline=np.take_along_axis(self.borderline, order, axis=1),
+            inliers=np.take_along_axis(inliers, order, axis=1),
+        )
 
 
 def answer(describer: Describer, protocol: Protocol, cache: DescriptorCache) -> Answers:
     """Raises SourceError where no image of a set can be read, ModelError where descriptors are not finite."""
     parts = [_answer_part(describer, part, number, cache) for number, part in enumerate(protocol.parts)]
-    arrays = [field.name for field in dataclasses.fields(Answers) if field.name != "unreadable"]
+    arrays = [field.name for field in dataclasses.fields(Answers) if field.name not in ("unreadable", "inliers")]
     pooled = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
     unreadable = dict.fromkeys(path for part in parts for path in part.unreadable)
     return Answers(**pooled, unreadable=tuple(unreadable))
@@ -73,14 +93,14 @@ def _answer_part(describer: Describer, part: Part, number: int, cache: Descripto
     similarity = np.full((len(queries), DEPTH), np.nan, np.float32)
     found[is_read] = np.where(neighbours.indices < 0, -1, kept[neighbours.indices])
     similarity[is_read] = neighbours.similarities
-    none = np.zeros(len(queries), np.bool_)
+    is_right = is_among(found, part.positives)
     return Answers(
         part=np.full(len(queries), number, np.int64),
         query=np.arange(len(queries)),
         found=found,
         similarity=similarity,
-        right=is_among(found, part.positives),
-        borderline=none if part.borderline is None else is_among(found[:, :1], part.borderline)[:, 0],
+        right=is_right,
+        borderline=np.zeros_like(is_right) if part.borderline is None else is_among(found, part.borderline),
         positives=np.array([in_database[right].sum() for right in part.positives], np.int64),
         is_read=is_read,
         unreadable=tuple(

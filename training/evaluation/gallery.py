@@ -48,7 +48,7 @@ def errors(protocol: Protocol, answers: Answers) -> Gallery:
         "the most confident first",
         protocol,
         answers,
-        rows[np.argsort(-answers.similarity[rows, 0], kind="stable")],
+        rows[np.argsort(-answers.confidence[rows], kind="stable")],
         MOST_ERRORS,
     )
 
@@ -57,10 +57,10 @@ def successes(protocol: Protocol, answers: Answers) -> Gallery:
     rows = np.flatnonzero(answers.right[:, 0])
     return _gallery(
         "Right first answers",
-        "the least similar first",
+        "the least confident first",
         protocol,
         answers,
-        rows[np.argsort(answers.similarity[rows, 0], kind="stable")],
+        rows[np.argsort(answers.confidence[rows], kind="stable")],
         MOST_SUCCESSES,
     )
 
@@ -76,9 +76,7 @@ def _case(part: Part, answers: Answers, row: np.intp) -> Case:
     query = answers.query[row]
     asked = Picture("query", part.queries.paths[query])
     kind = "right" if answers.right[row, 0] else "wrong"
-    answered = Picture(
-        f"{kind}, similarity {answers.similarity[row, 0]:.3f}", part.database.paths[answers.found[row, 0]]
-    )
+    answered = Picture(f"{kind}, {_likeness(answers, row, 0)}", part.database.paths[answers.found[row, 0]])
     if kind == "right":
         return Case((asked, answered))
     return Case((asked, answered, _right_answer(part, answers, row)))
@@ -94,5 +92,12 @@ def _right_answer(part: Part, answers: Answers, row: np.intp) -> Picture:
         label = f"a right one, not among the first {answers.right.shape[1]}"
         return Picture(label, part.database.paths[positives[len(positives) // 2]])
     rank = ranks[0]
-    label = f"the best right one: rank {rank + 1}, similarity {answers.similarity[row, rank]:.3f}"
+    label = f"the best right one: rank {rank + 1}, {_likeness(answers, row, rank)}"
     return Picture(label, part.database.paths[answers.found[row, rank]])
+
+
+def _likeness(answers: Answers, row: np.intp, rank: int | np.intp) -> str:
+    similarity = f"similarity {answers.similarity[row, rank]:.3f}"
+    if answers.inliers is None or np.isnan(answers.inliers[row, rank]):
+        return similarity
+    return f"{similarity}, {answers.inliers[row, rank]:.0f} inliers"

@@ -48,7 +48,7 @@ def _recall_plot(evaluation: Evaluation) -> str:
         for result in evaluation.results:
             if recall := result.scores[0].recall:
                 k = np.arange(1, len(recall.value) + 1)
-                (line,) = axes.plot(k, recall.value, linewidth=2, label=result.describer.name)
+                (line,) = axes.plot(k, recall.value, linewidth=2, label=result.name)
                 axes.fill_between(k, recall.low, recall.high, color=line.get_color(), alpha=0.15, linewidth=0)
         if axes.lines:
             figure.legend(loc="outside lower center")

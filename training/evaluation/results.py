@@ -15,6 +15,7 @@ from training.evaluation.bootstrap import Bootstrap, confidence_interval, paired
 from training.evaluation.describers import Describer
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.metrics import average_precision, right_within
+from training.evaluation.rerank import Reranker
 from vpr_ros.evaluation.metrics import Curve, precision_recall
 
 
@@ -43,7 +44,8 @@ class Score:
     """Of one group of queries: `counted` of `queries` can be read and have a right answer; recall and mAP@20 are theirs.
 
     Both are None where there are no such queries. `best_match` is the precision-recall curve of the first answers to
-    all queries, those without a right answer included; only for loop closure, where a robot must know when to stay silent.
+    all queries, those without a right answer included, over their similarity or, re-ranked, their inliers; only for loop
+    closure, where a robot must know when to stay silent.
     """
 
     group: str
@@ -69,16 +71,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """One model on one protocol. `scores` begins with that of all queries."""
+    """One model on one protocol, or a model and a re-ranker. `scores` begins with that of all queries."""
 
-    describer: Describer
+    name: str
+    id: str
     answers: Answers
     scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """All models on one protocol. `gains` holds, for each model after the first, its recall minus that of the first.
+    """All models on one protocol. `gains` holds, for each result after the first, its recall minus that of the first.
 
     A gain is None where no query counts.
     """
@@ -96,15 +99,15 @@ class Evaluation:
             "database": sum(len(part.database) for part in self.protocol.parts),
             "models": [
                 {
-                    "name": result.describer.name,
-                    "id": result.describer.id,
+                    "name": result.name,
+                    "id": result.id,
                     "unreadable": [str(path) for path in result.answers.unreadable],
                     "scores": [score.to_dict() for score in result.scores],
                 }
                 for result in self.results
             ],
             "gains": [
-                {"model": result.describer.name, "over": first.describer.name, **gain.to_dict()}
+                {"model": result.name, "over": first.name, **gain.to_dict()}
                 for result, gain in zip(self.results[1:], self.gains, strict=True)
                 if gain
             ],
@@ -112,16 +115,30 @@ class Evaluation:
 
 
 def evaluate(
-    describers: Sequence[Describer], protocol: Protocol, cache: DescriptorCache, bootstrap: Bootstrap
+    describers: Sequence[Describer],
+    protocol: Protocol,
+    cache: DescriptorCache,
+    bootstrap: Bootstrap,
+    reranker: Reranker | None = None,
 ) -> Evaluation:
-    """Raises SourceError where no image of a set can be read, ModelError where descriptors are not finite."""
+    """With a `reranker` each model has two results: its own, then that of its answers re-ranked.
+
+    Raises SourceError where no image of a set can be read, ModelError where descriptors are not finite.
+    """
     results = []
     for describer in describers:
         answers = answer(describer, protocol, cache)
-        scores = [_score(protocol, answers, name, group, bootstrap) for name, group in _groups(protocol)]
-        results.append(Result(describer, answers, tuple(scores)))
+        results.append(_result(describer.name, describer.id, protocol, answers, bootstrap))
+        if reranker:
+            name, id = f"{describer.name} + {reranker.name}", f"{describer.id} + {reranker.id}"
+            results.append(_result(name, id, protocol, reranker.rerank(answers, protocol), bootstrap))
     first, *others = (result.answers for result in results)
     return Evaluation(protocol, tuple(results), tuple(_gain(protocol, first, other, bootstrap) for other in others))
+
+
+def _result(name: str, id: str, protocol: Protocol, answers: Answers, bootstrap: Bootstrap) -> Result:
+    scores = (_score(protocol, answers, group, queries, bootstrap) for group, queries in _groups(protocol))
+    return Result(name, id, answers, tuple(scores))
 
 
 def _groups(protocol: Protocol) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -181,5 +198,5 @@ def _sequences(protocol: Protocol) -> NDArray[np.str_]:
 
 
 def _best_match(answers: Answers, group: NDArray[np.bool_]) -> Curve:
-    similarity, right = answers.similarity[:, 0].astype(np.float64), answers.right[:, 0] & group
-    return precision_recall(similarity, right, answers.wrong & group, int((answers.counted & group).sum()))
+    right = answers.right[:, 0] & group
+    return precision_recall(answers.confidence, right, answers.wrong & group, int((answers.counted & group).sum()))

@@ -34,7 +34,7 @@ class Table:
 
 def score_table(evaluation: Evaluation) -> Table:
     """One row per model and group of queries. Recall with its confidence interval in brackets."""
-    scores = [(result.describer.name, score) for result in evaluation.results for score in result.scores]
+    scores = [(result.name, score) for result in evaluation.results for score in result.scores]
     grouped = any(len(result.scores) > 1 for result in evaluation.results)
     causal = any(score.best_match for _, score in scores)
     header = (
@@ -63,9 +63,9 @@ def score_table(evaluation: Evaluation) -> Table:
 
 def gain_table(evaluation: Evaluation) -> Table:
     """Each model's recall minus that of the first, on the same queries; without rows where there is one model."""
-    first = evaluation.results[0].describer.name
+    first = evaluation.results[0].name
     rows = tuple(
-        (result.describer.name, *_recalls(gain, "+"), gain.units if gain else _UNKNOWN)
+        (result.name, *_recalls(gain, "+"), gain.units if gain else _UNKNOWN)
         for result, gain in zip(evaluation.results[1:], evaluation.gains, strict=True)
     )
     return Table((f"gain over {first}", *(f"recall@{k}" for k in RANKS), "95 % CI over"), rows)
@@ -96,7 +96,12 @@ def footnotes(evaluations: Sequence[Evaluation], bootstrap: Bootstrap) -> tuple[
     if any(score.best_match for e in evaluations for result in e.results for score in result.scores):
         notes.append(
             "AP, max recall at 100 % precision: of the best matches of all queries, those without a right answer included, "
-            "reported from some similarity on."
+            "reported from some similarity on, or from some number of inliers on where they are re-ranked."
+        )
+    if any(result.answers.inliers is not None for e in evaluations for result in e.results):
+        notes.append(
+            "+ FEATURES top K: the first K answers of that model, those with more inliers first: local features whose "
+            "matches agree on one fundamental matrix or homography."
         )
     return tuple(notes)
 
