@@ -6,7 +6,9 @@ among components by their `kind`; we would have to write both.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import yaml
@@ -32,8 +34,11 @@ class Options(BaseModel):
             raise ConfigError(f"{origin}: {where}: {first['msg']}{more}") from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError naming the file."""
+def read_yaml(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The mapping in a YAML file, with overrides by dotted key (`loop.steps`, `sources.0.share`).
+
+    Raises ConfigError naming the file or the key at fault.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -42,4 +47,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
+    for key, value in overrides.items():
+        _override(content, key, value)
     return content
+
+
+def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
+    """From `key=value` with YAML values. Raises ConfigError for another form."""
+    parsed = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"{text!r} is not key=value")
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def _override(content: Any, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    at = content
+    for part in parents:
+        try:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        except (ValueError, IndexError, AttributeError) as error:
+            raise ConfigError(f"the recipe has no {key!r}: {part!r} is not there") from error
+    try:
+        at[int(last) if isinstance(at, list) else last] = value
+    except (ValueError, IndexError, TypeError) as error:
+        raise ConfigError(f"the recipe has no {key!r}") from error

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from training.data.catalog import SourceOptions
 from training.data.sampling import AnySampling, Groups
+from training.distillation import Distillation
 from training.losses import AnyLoss, GradedContrastive
 from training.models.place_network import NetworkOptions
 from training.options import Options, read_yaml
-from vpr_ros.errors import ConfigError
 
 
 class Whitening(Options):
@@ -75,18 +74,34 @@ class Validation(Options):
 
 
 class Recipe(Options):
+    """`start` is a network.safetensors to go on from, instead of the backbone's pretrained weights: a second stage."""
+
     name: str
     seed: int = Field(default=0, ge=0)
     data_root: Path
     cache: Path = Path(".training/cache")
     network: NetworkOptions
+    start: Path | None = None
     whitening: Whitening | None = Whitening()
     sources: tuple[SourceOptions, ...] = Field(min_length=1)
     sampling: AnySampling = Groups()
     loss: AnyLoss = GradedContrastive()
+    distillation: Distillation | None = None
     optimiser: Optimiser = Optimiser()
     loop: Loop
     validation: Validation | None = None
+
+    @property
+    def networks(self) -> tuple[Path, ...]:
+        """Trained networks that training begins with."""
+        teacher = (self.distillation.teacher,) if self.distillation else ()
+        return ((self.start,) if self.start else ()) + teacher
+
+    @model_validator(mode="after")
+    def _distils_into_a_start(self) -> Self:
+        if self.distillation and self.start is None:
+            raise ValueError("distillation is a second stage: say with `start` which trained network learns")
+        return self
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
@@ -94,35 +109,7 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
 
     Raises ConfigError naming the file and the key at fault.
     """
-    content = read_yaml(path)
-    for key, value in overrides.items():
-        _override(content, key, value)
-    return Recipe.checked(content, str(path))
-
-
-def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
-    """From `key=value` with YAML values. Raises ConfigError for another form."""
-    parsed = {}
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ConfigError(f"{text!r} is not key=value")
-        parsed[key] = yaml.safe_load(value)
-    return parsed
-
-
-def _override(content: Any, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    at = content
-    for part in parents:
-        try:
-            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
-        except (ValueError, IndexError, AttributeError) as error:
-            raise ConfigError(f"the recipe has no {key!r}: {part!r} is not there") from error
-    try:
-        at[int(last) if isinstance(at, list) else last] = value
-    except (ValueError, IndexError, TypeError) as error:
-        raise ConfigError(f"the recipe has no {key!r}") from error
+    return Recipe.checked(read_yaml(path, overrides), str(path))
 
 
 def differences(first: Any, second: Any, key: str = "") -> list[str]:

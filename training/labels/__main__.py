@@ -18,7 +18,8 @@ from training.data.catalog import open_sources
 from training.data.image_set import ImageSet
 from training.labels.page import write_page
 from training.labels.pairs import PairCounts
-from training.recipe import Recipe, parse_overrides, read_recipe
+from training.options import parse_overrides
+from training.recipe import Recipe, read_recipe
 from vpr_ros.errors import VprError
 
 
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
     parser.add_argument("--out", type=Path, help="page to write (default: .training/RECIPE_labels.html)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     out = options.out or Path(".training") / f"{options.recipe.stem}_labels.html"
     try:
         labelled = list(_labelled(read_recipe(options.recipe, parse_overrides(options.overrides))))
