@@ -216,7 +216,7 @@ def seeded_network(recipe: Recipe) -> PlaceNetwork:
 def bare_loop(recipe: Recipe, sources: Sequence[Source]) -> Iterator[Tensor]:
     """Trains as `PlaceTraining` does, and yields the loss after each step."""
     network = seeded_network(recipe).to(DEVICE)
-    batches = TrainingBatches(sources, recipe.sampling, recipe.network.width, recipe.network.height, recipe.seed)
+    batches = TrainingBatches(sources, recipe.sampling, recipe.network, recipe.seed)
     steps, options = recipe.loop.steps, recipe.optimiser
     optimiser = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     share = partial(learning_rate_share, options=options, steps=steps)

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+import torch
 from small_worlds import texture
+
+from training.checkpoint import save_network
+from training.models.place_network import PlaceNetwork
+from training.recipe import Recipe
 
 PLACES, SESSIONS = 6, 3
 
@@ -55,3 +61,29 @@ def content(data: Path, **changes: Any) -> dict[str, Any]:
             at = at[parent]
         at[last] = value
     return plain
+
+
+def write_label_maps(root: Path) -> Path:
+    """`root`/maps: a label map of every image of `write_places`, which tells its place in any light."""
+    (root / "maps").mkdir()
+    for path in (root / "places").iterdir():
+        blocks = np.random.default_rng(int(path.stem[2:])).integers(0, 11, (6, 8)).astype(np.uint8)
+        label_map = cv2.resize(blocks, (48, 36), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(root / "maps" / f"{path.stem}.png"), label_map)
+    return root
+
+
+LABEL_MAPS = {"path": "maps", "images": "places", "table": "camvid"}
+
+
+def write_teacher_and_student(recipe: Recipe, folder: Path, **teacher_changes: Any) -> tuple[Path, Path]:
+    """A teacher that sees label maps, and a student to which nearly all images look alike, so that it has much to learn."""
+    torch.manual_seed(0)
+    options = {**recipe.network.model_dump(), "input": {"kind": "semantic"}, **teacher_changes}
+    teacher, student = PlaceNetwork(type(recipe.network).model_validate(options)), PlaceNetwork(recipe.network)
+    with torch.no_grad():
+        student.projection.weight.mul_(1e-6)  # leaves the bias
+    paths = folder / "teacher.safetensors", folder / "student.safetensors"
+    for path, network in zip(paths, (teacher, student), strict=True):
+        save_network(network, path, {})
+    return paths

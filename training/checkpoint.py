@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.errors import ModelError, TrainingError
 
-FORMAT = "vpr_ros.network.1"
+FORMAT = "vpr_ros.network.2"
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

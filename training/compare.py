@@ -3,9 +3,10 @@
     python -m training.compare training/experiments/losses.yaml
     python -m training.compare training/experiments/losses.yaml --seeds 0 1 2 3 4 --out .training/five_seeds
 
-An experiment is a recipe, the overrides that make each variant, the seeds and the protocols. A run that was finished is
-not repeated, one that was killed goes on. Each table has one row per variant, before and after PCA whitening with training
-images, and the untrained start; below it each variant's difference to the first.
+An experiment is a recipe, the overrides that make each variant, the seeds and the protocols; stages, if there are any, are
+trained first, for variants to go on from. A run that was finished is not repeated, one that was killed goes on. Each table
+has one row per variant, before and after PCA whitening with training images, and the untrained start, with its difference
+to the first variant; below it the differences that the experiment asks for.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from training.checkpoint import load_network, read_metadata, save_network
 from training.data.catalog import open_sources
@@ -40,15 +41,32 @@ START = "untrained"
 
 
 class Experiment(Options):
-    """`variants` maps a name to overrides of `recipe`; `whitened_dim` adds rows with PCA whitening to so many dimensions."""
+    """`variants` maps a name to overrides of `recipe`; `whitened_dim` adds rows with PCA whitening to so many dimensions.
+
+    `stages` are variants that are trained first and not judged. A value `{NAME}` in a later variant is the network that
+    stage NAME trained with the same seed. `contrasts` are pairs of variants whose difference is printed: first minus second.
+    """
 
     recipe: Path
     """Relative to the experiment's file."""
+    stages: dict[str, dict[str, Any]] = Field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = Field(min_length=1)
+    contrasts: tuple[tuple[str, str], ...] = ()
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     protocols: tuple[str, ...] = Field(min_length=1)
     """PROTOCOL=PATH, as `training.evaluate --on` has them."""
     whitened_dim: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for name in (name for pair in self.contrasts for name in pair):
+            if name not in self.variants:
+                raise ValueError(f"contrasts: there is no variant {name!r}")
+        before: list[str] = []
+        for name, overrides in {**self.stages, **self.variants}.items():
+            _with_stages(overrides, dict.fromkeys(before, Path()))
+            before += [name] if name in self.stages else []
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,13 +87,17 @@ def train_variants(experiment: Experiment, folder: Path, out: Path) -> dict[str,
     networks: dict[str, list[Path]] = {}
     for seed in experiment.seeds:
         start = {START: {"loop.steps": 0}} if seed == experiment.seeds[0] else {}
-        for variant, overrides in {**start, **experiment.variants}.items():
-            recipe = read_recipe(folder / experiment.recipe, {**overrides, "seed": seed})
+        stages: dict[str, Path] = {}
+        for variant, overrides in {**experiment.stages, **start, **experiment.variants}.items():
+            recipe = read_recipe(folder / experiment.recipe, {**_with_stages(overrides, stages), "seed": seed})
             run = out / f"{variant}-{seed}"
             network = run / "network.safetensors"
             if not network.exists():
                 print(f"\n{variant}, seed {seed}: {run}")
                 train(recipe, run, resume=(run / "last.ckpt").exists())
+            if variant in experiment.stages:
+                stages[variant] = network
+                continue
             networks.setdefault(variant, []).append(network)
             if experiment.whitened_dim:
                 whitened = run / "whitened" / "network.safetensors"
@@ -83,6 +105,17 @@ def train_variants(experiment: Experiment, folder: Path, out: Path) -> dict[str,
                     whiten_network(network, whitened, recipe, experiment.whitened_dim)
                 networks.setdefault(f"{variant}, whitened", []).append(whitened)
     return networks
+
+
+def _with_stages(value: Any, stages: Mapping[str, Path]) -> Any:
+    """Overrides with `{NAME}` replaced by the network of stage NAME. Raises ValueError where there is none."""
+    if isinstance(value, dict):
+        return {key: _with_stages(each, stages) for key, each in value.items()}
+    if isinstance(value, str) and value.startswith("{") and value.endswith("}"):
+        if value[1:-1] not in stages:
+            raise ValueError(f"{value} names no stage that is trained before; there are {', '.join(stages) or 'none'}")
+        return str(stages[value[1:-1]])
+    return value
 
 
 def whiten_network(network: Path, out: Path, recipe: Recipe, dim: int) -> None:
@@ -132,6 +165,13 @@ def report(protocol: Protocol, rows: Sequence[Row], units: Units, first: str) ->
     return head + "\n" + Table(columns, tuple(table)).text()
 
 
+def contrast(rows: Sequence[Row], units: Units, first: str, second: str) -> str:
+    """One line: how much better `first` is than `second`."""
+    shares = {row.name: row.share for row in rows}
+    gain, low, high = paired_difference(shares[second], shares[first], units, Bootstrap())
+    return f"{first} minus {second}: {gain:+.3f} ({low:+.3f} .. {high:+.3f})"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path, help="a YAML file of training/experiments/")
@@ -150,6 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for protocol in protocols:
             rows, units = judge(networks, protocol, cache)
             print("\n" + report(protocol, rows, units, next(iter(experiment.variants))))
+            for first, second in experiment.contrasts:
+                print(contrast(rows, units, first, second))
             results[protocol.name] = {row.name: row.right.mean(axis=1).tolist() for row in rows}
         (out / "results.json").write_text(json.dumps(results, indent=1))
     except VprError as error:

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.data.batches import Batch, TrainingBatches, batch_loader, image_loader
-from training.data.image_set import ImageSet
 from training.data.mining import Mined, mine
 from training.data.protocol import Part
 from training.data.sampling import MinedTriplets
 from training.data.source import Source
+from training.describe import describe
+from training.distillation import Distiller
 from training.models.place_network import PlaceNetwork
 from training.recipe import Optimiser, Recipe
 from vpr_ros.errors import TrainingError
@@ -30,13 +31,19 @@ THROUGHPUT_EVERY = 10
 
 
 class PlaceTraining(pl.LightningModule):
-    """`network` on batches of `sources` by `recipe`; `parts` ask for recall@1 on the way."""
+    """`network` on batches of `sources` by `recipe`; `parts` ask for recall@1 on the way, `distiller` teaches beside."""
 
     def __init__(
-        self, recipe: Recipe, network: PlaceNetwork, sources: Sequence[Source], parts: Sequence[Part] = ()
+        self,
+        recipe: Recipe,
+        network: PlaceNetwork,
+        sources: Sequence[Source],
+        parts: Sequence[Part] = (),
+        distiller: Distiller | None = None,
     ) -> None:
         super().__init__()
         self.recipe, self.network, self.sources, self.parts = recipe, network, sources, parts
+        self.distiller = distiller
         self.batches_done = 0
         """Of this process, since the beginning of training."""
         self.mined: Mined | None = None
@@ -63,8 +70,7 @@ class PlaceTraining(pl.LightningModule):
             if self.batches_done == start or self.mined is None:
                 self.mined = self._mine(sampling, start)
             sampling = sampling.with_table(self.mined)
-        network = self.recipe.network
-        batches = TrainingBatches(self.sources, sampling, network.width, network.height, self.recipe.seed)
+        batches = TrainingBatches(self.sources, sampling, self.recipe.network, self.recipe.seed)
         return batch_loader(
             batches,
             start,
@@ -81,29 +87,22 @@ class PlaceTraining(pl.LightningModule):
         self.log_now("mining/triplets", float(len(mined.source)))
         return mined
 
-    @torch.no_grad()
     def describe(self, source: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, D) descriptors of images of a source, NaN where the file cannot be read."""
-        was_training = self.network.training
-        self.network.eval()
         images = self.sources[source].images.take(indices)
-        found, is_read = [], []
-        for batch, readable in self._images(images):
-            found.append(self.network(batch.to(self.device)).float().cpu())
-            is_read.append(readable)
-        self.network.train(was_training)
-        missing = ~torch.cat(is_read)
-        self._say_unreadable(str(images.paths[i]) for i in torch.nonzero(missing)[:, 0].tolist())
-        return torch.cat(found).masked_fill(missing[:, None], math.nan).numpy()
-
-    def _images(self, images: ImageSet) -> DataLoader[Any]:
-        network = self.recipe.network
-        return image_loader(images, network.width, network.height, self.recipe.loop.workers)
+        found = describe(self.network, images, self.recipe.loop.workers)
+        self._say_unreadable(str(images.paths[i]) for i in np.flatnonzero(np.isnan(found[:, 0])))
+        return found
 
     # --- the step ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.recipe.loss(self.network(batch.images).float(), batch.targets)
+        descriptors = self.network(batch.images).float()
+        loss = self.recipe.loss(descriptors, batch.targets)
+        if self.distiller:
+            distillation = self.distiller.loss(descriptors, batch.views)
+            self.log_dict({"loss/places": loss, "loss/distillation": distillation})
+            loss = loss + distillation
         self.batches_done += 1
         self._say_unreadable(batch.unreadable)
         if not torch.isfinite(loss):
@@ -146,7 +145,9 @@ class PlaceTraining(pl.LightningModule):
     # --- validation --------------------------------------------------------------------------------------------------
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        return [self._images(images) for part in self.parts for images in (part.database, part.queries)]
+        recipe = self.recipe
+        sets = [images for part in self.parts for images in (part.database, part.queries)]
+        return [image_loader(images, recipe.network, recipe.loop.workers) for images in sets]
 
     def on_validation_epoch_start(self) -> None:
         self._described = {}

@@ -31,16 +31,18 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from training.checkpoint import commit, save_network, write_whole
+from training.checkpoint import commit, load_network, save_network, write_whole
 from training.data.batches import readable_batches
 from training.data.catalog import open_sources
 from training.data.protocol import Part, across_sequences
 from training.data.source import Source
+from training.distillation.page import write_page
 from training.models.place_network import PlaceNetwork
 from training.module import RECALL, PlaceTraining
-from training.recipe import Recipe, Whitening, differences, parse_overrides, read_recipe
+from training.options import parse_overrides
+from training.recipe import Recipe, Whitening, differences, read_recipe
 from training.whiten import draw_images, whiten
-from vpr_ros.errors import TrainingError, VprError
+from vpr_ros.errors import ConfigError, TrainingError, VprError
 
 CLUSTER_IMAGES = 500
 """100 local descriptors of each: the 50,000 that NetVLAD's centres are found with (METHODS 2.1)."""
@@ -99,13 +101,17 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     for source in sources:
         print(f"{source.images.name}: {len(source.images)} images")
     parts = validation_parts(recipe)
-    network = PlaceNetwork(recipe.network)
-    if not goes_on:
+    network = load_start(recipe) if recipe.start else PlaceNetwork(recipe.network)
+    if not (goes_on or recipe.start):
         prepare(network, recipe, sources)
+    prepared = recipe.distillation and recipe.distillation.prepare(network, sources, recipe.seed, recipe.loop.workers)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    module = PlaceTraining(recipe, network, sources, parts)
-    data = data_fingerprint(sources)
+    if prepared:
+        print(prepared.text())
+        write_page(out / "distillation.html", prepared, sources)
+    module = PlaceTraining(recipe, network, sources, parts, prepared.distiller if prepared else None)
+    data = data_fingerprint(sources, recipe.networks)
     trainer = make_trainer(recipe, out, _Record(recipe, data, made_by))
     if recipe.loop.steps:
         trainer.fit(module, ckpt_path=str(last) if goes_on else None, weights_only=True)
@@ -120,10 +126,20 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     return path
 
 
+def load_start(recipe: Recipe) -> PlaceNetwork:
+    """The network that the recipe goes on from. Raises ConfigError where it is not the recipe's."""
+    assert recipe.start
+    network = load_network(recipe.start)
+    theirs, ours = (options.without_weights().model_dump(mode="json") for options in (network.options, recipe.network))
+    if changed := differences(theirs, ours, "network"):
+        raise ConfigError(f"{recipe.start} is another network than the recipe's: {', '.join(changed)} differ")
+    return network.train()
+
+
 def prepare(network: PlaceNetwork, recipe: Recipe, sources: Sequence[Source]) -> None:
     """Before the first step: cluster centres of a VLAD pooling, whitening of the projection."""
-    images, size = draw_images(sources, CLUSTER_IMAGES, recipe.seed), recipe.network
-    network.initialise(readable_batches(images, size.width, size.height, recipe.loop.workers), recipe.seed)
+    images = draw_images(sources, CLUSTER_IMAGES, recipe.seed)
+    network.initialise(readable_batches(images, recipe.network, recipe.loop.workers), recipe.seed)
     if recipe.whitening and recipe.whitening.before:
         whiten_by(recipe, network, sources)
 
@@ -194,9 +210,11 @@ def validation_parts(recipe: Recipe) -> list[Part]:
     return [across_sequences(source.images, source.similarity) for source in sources]
 
 
-def data_fingerprint(sources: Sequence[Source]) -> str:
-    """sha256 of images and labels."""
+def data_fingerprint(sources: Sequence[Source], networks: Sequence[Path] = ()) -> str:
+    """sha256 of images and labels, and of the networks that training begins with."""
     digest = hashlib.sha256()
+    for network in networks:
+        digest.update(network.read_bytes())
     for source in sources:
         digest.update(source.images.fingerprint().encode())
         digest.update(np.ascontiguousarray(source.similarity.data).tobytes())
@@ -220,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
     parser.add_argument("--out", type=Path, default=None, help="output folder (default: .training/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on from last.ckpt in the output folder")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         recipe = read_recipe(options.recipe, parse_overrides(options.overrides))
         network = train(recipe, options.out or Path(".training") / options.recipe.stem, resume=options.resume)

@@ -30,10 +30,10 @@ from vpr_ros.sources.folders import image_files
 
 def pooled_features(network: PlaceNetwork, images: ImageSet, workers: int = 0) -> Tensor:
     """(M, D) float32 before the projection, of the readable images among N."""
-    device, options, was_training = network.mean.device, network.options, network.training
+    device, options, was_training = network.device, network.options, network.training
     network.eval()
     with torch.no_grad():
-        batches = readable_batches(images, options.width, options.height, workers)
+        batches = readable_batches(images, options, workers)
         found = [network.pooled(batch.to(device)).cpu() for batch in batches]
     network.train(was_training)
     if not found:
@@ -64,7 +64,7 @@ def with_projection(network: PlaceNetwork, dim: int) -> PlaceNetwork:
     made = PlaceNetwork(network.options.without_weights().model_copy(update={"dim": dim}))
     kept = {name: value for name, value in network.state_dict().items() if not name.startswith("projection.")}
     made.load_state_dict(kept, strict=False)
-    return made.to(network.mean.device).train(network.training)
+    return made.to(network.device).train(network.training)
 
 
 def leading(network: PlaceNetwork, dim: int) -> PlaceNetwork:

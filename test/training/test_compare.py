@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from small_worlds import texture
 from tiny_training import content, write_places
 
-from training.compare import Row, main, report
+from training.compare import Row, contrast, main, report
 from training.data.image_set import ImageSet
 from training.data.protocol import Part, Protocol, within_frames
 from training.evaluation.bootstrap import Units
@@ -73,9 +75,47 @@ def test_the_table_says_what_the_numbers_are() -> None:
     assert "+0.625 (+0.250 .. +1.000)" in text
 
 
+def test_stages_come_first_and_are_not_judged(
+    experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = yaml.safe_load(experiment.read_text())
+    plain |= {
+        "seeds": [1],
+        "whitened_dim": None,
+        "stages": {"first": {"loss": {"kind": "contrastive"}}},
+        "variants": {"stays": {"start": "{first}", "loop.steps": 0, "whitening": None}, "moves": {"start": "{first}"}},
+        "contrasts": [["moves", "stays"]],
+    }
+    path = experiment.with_name("stages.yaml")
+    path.write_text(yaml.safe_dump(plain))
+    main([str(path), "--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    first, stays, moves = (
+        load_file(tmp_path / f"{name}-1/network.safetensors") for name in ("first", "stays", "moves")
+    )
+    assert all(torch.equal(first[name], stays[name]) for name in first)
+    assert not all(torch.equal(first[name], moves[name]) for name in first)
+    (results,) = json.loads((tmp_path / "results.json").read_text()).values()
+    assert sorted(results) == ["moves", "stays", "untrained"]
+    assert "moves minus stays: " in said
+
+
+def test_a_difference_by_hand() -> None:
+    rows = [Row("a", np.array([[True, True, False, False]])), Row("b", np.array([[False, True, False, False]]))]
+    assert contrast(rows, Units(np.array([0, 1, 2, 3]), "images"), "a", "b").startswith("a minus b: +0.250 (")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "recipe: base.yaml\nvariants: {a: {start: '{b}'}}\nprotocols: [a=b]",
+            "{b} names no stage that is trained before",
+        ),
+        (
+            "recipe: x.yaml\nvariants: {a: {}}\ncontrasts: [[a, b]]\nprotocols: [a=b]",
+            "contrasts: there is no variant 'b'",
+        ),
         ("seeds: [0]", "recipe: Field required"),
         ("recipe: x.yaml\nvariants: {}\nprotocols: [a=b]", "variants: .*at least 1"),
         ("[", "experiment.yaml is not YAML"),

@@ -19,11 +19,13 @@ import yaml
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 from small_worlds import texture
-from tiny_training import content, write_places
+from tiny_training import LABEL_MAPS, content, write_label_maps, write_places, write_teacher_and_student
 
 from training import train as train_module
-from training.checkpoint import load_network, read_metadata
-from training.recipe import Recipe, parse_overrides, read_recipe
+from training import train_segmentation
+from training.checkpoint import load_network, read_metadata, save_network
+from training.options import parse_overrides
+from training.recipe import Recipe, read_recipe
 from training.train import train
 from vpr_ros.errors import ConfigError, ModelError, TrainingError
 
@@ -249,6 +251,74 @@ def test_a_checkpoint_says_what_made_it(data: Path, tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "recipe.yaml") == recipe
 
 
+@pytest.fixture(scope="module")
+def second_stage(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """Goes on from a student that a teacher of label maps teaches."""
+    root = write_label_maps(write_places(tmp_path_factory.mktemp("second")))
+    plain = content(root)
+    plain["sources"][0]["label_maps"] = LABEL_MAPS
+    teacher, student = write_teacher_and_student(Recipe.checked(plain, "tiny"), root)
+    second = {"start": str(student), "distillation": {"teacher": str(teacher), "align": False}}
+    return Recipe.checked({**plain, **second, "optimiser": {"learning_rate": 0.01}}, "second")
+
+
+def test_a_second_stage_begins_with_the_student_and_pulls_it_to_the_teacher(
+    second_stage: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update = {"loop": second_stage.loop.model_copy(update={"steps": 0}), "whitening": None}
+    untouched = load_file(train(second_stage.model_copy(update=update), tmp_path / "none"))
+    start = load_file(second_stage.start)
+    assert all(torch.equal(start[name], untouched[name]) for name in start)
+    train(second_stage, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "distillation: 36 samples: D1" in said
+    assert "of 18 queries the teacher solves 18" in said
+    assert (tmp_path / "run" / "distillation.html").exists()
+    (path,) = (tmp_path / "run").glob("metrics/*/metrics.csv")
+    with path.open() as file:
+        curve = [float(row["loss/distillation"]) for row in csv.DictReader(file) if row.get("loss/distillation")]
+    assert len(curve) == 6
+    assert curve[-1] < curve[0]
+
+
+def test_a_second_stage_resumes_to_the_same_losses(
+    second_stage: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(second_stage, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)
+        with pytest.raises(KeyError, match="killed"):
+            train(second_stage, tmp_path / "killed")
+    train(second_stage, tmp_path / "killed", resume=True)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_another_teacher_cannot_resume(second_stage: Recipe, tmp_path: Path) -> None:
+    assert second_stage.distillation
+    teacher = second_stage.distillation.teacher
+    before = teacher.read_bytes()
+    train(second_stage, tmp_path / "run")
+    save_network(load_network(teacher), teacher, {"trained": "longer"})
+    with pytest.raises(TrainingError, match="made with other data"):
+        train(second_stage, tmp_path / "run", resume=True)
+    teacher.write_bytes(before)
+
+
+def test_a_start_that_is_another_network_is_refused(second_stage: Recipe, tmp_path: Path) -> None:
+    network = second_stage.network.model_copy(update={"dim": 3, "width": 96})
+    with pytest.raises(ConfigError, match=r"another network than the recipe's: network\.width, network\.dim differ"):
+        train(second_stage.model_copy(update={"network": network}), tmp_path / "run")
+    with pytest.raises(ConfigError, match="distillation is a second stage: say with `start`"):
+        Recipe.checked({**second_stage.model_dump(), "start": None}, "recipe")
+
+
+def test_overrides_may_stand_anywhere(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content(data)))
+    train_module.main([str(path), "loop.steps=0", "--out", str(tmp_path / "run"), "seed=3"])
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["seed"] == 3
+
+
 def test_validation_keeps_the_best_and_stops_early(data: Path, tmp_path: Path) -> None:
     sources = [
         {
@@ -323,9 +393,15 @@ def test_overrides_reach_every_level(data: Path, tmp_path: Path) -> None:
     assert (recipe.seed, recipe.loss.kind, recipe.loss.margin, recipe.sources[0].share) == (5, "triplet", 0.3, 2)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+RECIPES = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_can_be_read(path: Path) -> None:
-    assert read_recipe(path).name == path.stem
+    if path.stem.startswith("segmentation"):
+        assert train_segmentation.read_recipe(path).name
+    else:
+        assert read_recipe(path).name == path.stem
 
 
 @pytest.mark.parametrize("broken", [b"", b"no network", b"\xff" * 64])

@@ -1,4 +1,4 @@
-"""What may change between two visits of a place: light, colour, weather, sensor, a little viewpoint. RGB uint8 in and out."""
+"""What may change between two visits of a place: light, colour, weather, sensor, a little viewpoint. uint8 in and out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from vpr_ros.images import resize
 from vpr_ros.types import Image
+
+TILTED = 0.5
+"""Share of the views that are seen by a tilted camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,8 @@ def random_crop(rng: Generator, smallest: float) -> Crop:
 def random_view(rng: Generator, image: Image, crop: Crop, width: int, height: int) -> Image:
     """The crop at network size, seen another time: (height, width, 3)."""
     view = resize(np.ascontiguousarray(crop.cut(image)), width, height)
-    if rng.random() < 0.5:
-        view = _tilt(rng, view)
+    if rng.random() < TILTED:
+        view = cv2.warpPerspective(view, _tilt(rng, width, height), (width, height), borderMode=cv2.BORDER_REFLECT_101)
     if rng.random() < 0.4:
         view = _shade(rng, view)
     view = _recolour(rng, view)
@@ -58,13 +62,23 @@ def random_view(rng: Generator, image: Image, crop: Crop, width: int, height: in
     return view
 
 
-def _tilt(rng: Generator, image: Image) -> Image:
-    """A small homography: roll, pitch, yaw and height of a camera on a moving robot."""
-    height, width = image.shape[:2]
+def random_label_view(
+    rng: Generator, labels: NDArray[np.uint8], crop: Crop, width: int, height: int, outside: int
+) -> NDArray[np.uint8]:
+    """The crop of a label map (H, W) at network size, from as many cameras as images: (height, width)."""
+    nearest = cv2.INTER_NEAREST
+    view = cv2.resize(np.ascontiguousarray(crop.cut(labels)), (width, height), interpolation=nearest)
+    if rng.random() < TILTED:
+        tilt = _tilt(rng, width, height)
+        view = cv2.warpPerspective(view, tilt, (width, height), flags=nearest, borderValue=outside)
+    return view.astype(np.uint8, copy=False)
+
+
+def _tilt(rng: Generator, width: int, height: int) -> NDArray[np.float64]:
+    """(3, 3) a small homography: roll, pitch, yaw and height of a camera on a moving robot."""
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     moved = corners + rng.uniform(-0.07, 0.07, (4, 2)).astype(np.float32) * [width, height]
-    matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
-    return cv2.warpPerspective(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
 
 
 def _shade(rng: Generator, image: Image) -> Image:

@@ -14,14 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from training.data.augment import random_view
 from training.data.batch import Targets
 from training.data.image_set import ImageSet
+from training.data.inputs import InputFormat, Pixels
 from training.data.sampling import AnySampling, View, targets
 from training.data.source import Source
 from vpr_ros.errors import ImageError
-from vpr_ros.images import read_image, resize
-from vpr_ros.types import Image
 
 WORKERS = multiprocessing.get_context("forkserver")
 """A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang. The server has no threads, and
@@ -33,26 +31,33 @@ DESCRIBED_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """`images` (B, H, W, 3) uint8, their targets, and the paths that could not be read (black here, and asked nothing)."""
+    """What training asks of B images.
+
+    - `images` (B, H, W, 3) uint8, or (B, H, W) cluster numbers, and their `targets`;
+    - `views` (B, 2) int64: source and index of each; stays on the CPU, where tables of them are;
+    - `unreadable`: paths that could not be read: blank here, and asked nothing.
+    """
 
     images: Tensor
     targets: Targets
+    views: Tensor
     unreadable: tuple[str, ...] = ()
 
     def to(self, device: Any) -> Batch:
-        return Batch(self.images.to(device, non_blocking=True), self.targets.to(device), self.unreadable)
+        images, targets = self.images.to(device, non_blocking=True), self.targets.to(device)
+        return Batch(images, targets, self.views, self.unreadable)
 
     def pin_memory(self) -> Batch:
         pinned = Targets(self.targets.similarity.pin_memory(), self.targets.triplets.pin_memory())
-        return Batch(self.images.pin_memory(), pinned, self.unreadable)
+        return Batch(self.images.pin_memory(), pinned, self.views, self.unreadable)
 
 
 class TrainingBatches(Dataset[Batch]):
     """Batch k is drawn, read and augmented with a generator seeded by (seed, k)."""
 
-    def __init__(self, sources: Sequence[Source], sampling: AnySampling, width: int, height: int, seed: int) -> None:
-        self.sources, self.sampling = sources, sampling
-        self.width, self.height, self.seed = width, height, seed
+    def __init__(self, sources: Sequence[Source], sampling: AnySampling, network: InputFormat, seed: int) -> None:
+        self.sources, self.sampling, self.seed = sources, sampling, seed
+        self.input, self.width, self.height = network.input, network.width, network.height
 
     def __getitem__(self, k: int) -> Batch:
         rng = np.random.default_rng((self.seed, k))
@@ -64,19 +69,21 @@ class TrainingBatches(Dataset[Batch]):
             similarity[missing] = similarity[:, missing] = np.nan
             np.fill_diagonal(similarity, 1.0)
             triplets = triplets[~missing[triplets].any(axis=1)]
-        black = np.zeros((self.height, self.width, 3), np.uint8)
+        blank = self.input.blank(self.width, self.height)
         return Batch(
-            torch.from_numpy(np.stack([black if image is None else image for image in images])),
+            torch.from_numpy(np.stack([blank if image is None else image for image in images])),
             Targets(torch.from_numpy(similarity), torch.from_numpy(triplets)),
+            torch.tensor([(view.source, view.index) for view in draw.views]),
             tuple(str(self._path(view)) for view, gone in zip(draw.views, missing, strict=True) if gone),
         )
 
     def _path(self, view: View) -> Any:
         return self.sources[view.source].images.paths[view.index]
 
-    def _image(self, rng: np.random.Generator, view: View) -> Image | None:
+    def _image(self, rng: np.random.Generator, view: View) -> Pixels | None:
         try:
-            return random_view(rng, read_image(self._path(view)), view.crop, self.width, self.height)
+            pixels = self.input.read(self.sources[view.source].images, view.index)
+            return self.input.view(rng, pixels, view.crop, self.width, self.height)
         except ImageError:
             return None
 
@@ -120,25 +127,27 @@ def _one_thread(_: int) -> None:
 
 
 class ImageFiles(Dataset[tuple[Tensor, bool]]):
-    """The images of a set at network size: (H, W, 3) uint8, and whether the file could be read (black if not)."""
+    """The images of a set at network size: (H, W, 3) or (H, W) uint8, and whether the file could be read (blank if not)."""
 
-    def __init__(self, images: ImageSet, width: int, height: int) -> None:
-        self.paths, self.width, self.height = images.paths, width, height
+    def __init__(self, images: ImageSet, network: InputFormat) -> None:
+        self.images = images
+        self.input, self.width, self.height = network.input, network.width, network.height
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, bool]:
         try:
-            return torch.from_numpy(resize(read_image(self.paths[index]), self.width, self.height)), True
+            pixels = self.input.read(self.images, index)
+            return torch.from_numpy(self.input.resize(pixels, self.width, self.height)), True
         except ImageError:
-            return torch.zeros((self.height, self.width, 3), dtype=torch.uint8), False
+            return torch.from_numpy(self.input.blank(self.width, self.height)), False
 
 
-def image_loader(images: ImageSet, width: int, height: int, workers: int) -> DataLoader[Any]:
-    """All images of a set in order: (n, H, W, 3) uint8 and (n,) bool, as `ImageFiles` gives them."""
+def image_loader(images: ImageSet, network: InputFormat, workers: int) -> DataLoader[Any]:
+    """All images of a set in order: (n, H, W, 3) or (n, H, W) uint8 and (n,) bool, as `ImageFiles` gives them."""
     return DataLoader(
-        ImageFiles(images, width, height),
+        ImageFiles(images, network),
         batch_size=DESCRIBED_AT_ONCE,
         num_workers=workers,
         worker_init_fn=_one_thread,
@@ -146,9 +155,9 @@ def image_loader(images: ImageSet, width: int, height: int, workers: int) -> Dat
     )
 
 
-def readable_batches(images: ImageSet, width: int, height: int, workers: int) -> Iterator[Tensor]:
-    """(n, H, W, 3) uint8, without the images that cannot be read."""
-    loader = image_loader(images, width, height, workers)
+def readable_batches(images: ImageSet, network: InputFormat, workers: int) -> Iterator[Tensor]:
+    """(n, H, W, 3) or (n, H, W) uint8, without the images that cannot be read."""
+    loader = image_loader(images, network, workers)
     for batch, readable in tqdm(loader, desc="reading", unit="batch", disable=None):
         if readable.any():
             yield batch[readable]

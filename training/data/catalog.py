@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from training.data.label_maps import LabelMapsAt
 from training.data.readers.db_struct import DbStruct
 from training.data.readers.folders import Clips, NamedPlaces
 from training.data.readers.gsv_cities import GsvCities
@@ -45,10 +46,14 @@ AnyReader = Annotated[
 
 
 class SourceOptions(Options):
-    """One entry of a recipe's `sources`: a reader, the rule that labels its pairs, and its weight in a batch."""
+    """One entry of a recipe's `sources`: a reader, the rule that labels its pairs, and its weight in a batch.
+
+    `label_maps` says where the label maps of its images are, for a network that sees these.
+    """
 
     reader: AnyReader
     labels: LabelRule
+    label_maps: LabelMapsAt | None = None
     share: float = Field(default=1.0, gt=0)
     smallest_crop: float = Field(default=0.85, gt=0, le=1)
 
@@ -64,5 +69,6 @@ def open_sources(entries: Iterable[SourceOptions], data_root: Path, cache: Path)
         total = sum(map(len, sets))
         for images in sets:
             similarity = label(images, entry.labels, cache / "labels")
+            images = entry.label_maps.attach(images, data_root) if entry.label_maps else images
             sources.append(Source(images, similarity, entry.share * len(images) / total, entry.smallest_crop))
     return sources

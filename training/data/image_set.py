@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from training.semantics.classes import ClassTable
 from vpr_ros.errors import SourceError
 from vpr_ros.types import Camera
 
@@ -37,6 +38,21 @@ class Surfaces:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class LabelMaps:
+    """What the pixels of each of N images show: `paths` of 8-bit images of class ids, of any size, and the table of each."""
+
+    paths: tuple[Path, ...]
+    tables: tuple[ClassTable, ...]
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], table: ClassTable) -> LabelMaps:
+        return cls(tuple(paths), (table,) * len(paths))
+
+    def take(self, indices: NDArray[np.int64]) -> LabelMaps:
+        return LabelMaps(tuple(self.paths[i] for i in indices), tuple(self.tables[i] for i in indices))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
     """N images of one region; nothing is said about places of two sets. Every array is aligned with `paths`.
 
@@ -55,6 +71,7 @@ class ImageSet:
     sequences: NDArray[np.str_]
     conditions: NDArray[np.str_]
     surfaces: Surfaces | None = None
+    label_maps: LabelMaps | None = None
 
     @classmethod
     def of(
@@ -68,6 +85,7 @@ class ImageSet:
         sequences: Sequence[str] | None = None,
         conditions: Sequence[str] | None = None,
         surfaces: Surfaces | None = None,
+        label_maps: LabelMaps | None = None,
     ) -> ImageSet:
         """A set where what is not given is unknown; without `sequences` it is one sequence.
 
@@ -85,15 +103,21 @@ class ImageSet:
             np.full(n, name) if sequences is None else np.asarray(sequences, np.str_),
             np.full(n, "") if conditions is None else np.asarray(conditions, np.str_),
             surfaces,
+            label_maps,
         )
         aligned = (made.headings_rad, made.places, made.sequences, made.conditions)
-        if made.positions_m.shape != (n, 2) or any(array.shape != (n,) for array in aligned):
+        maps = n if label_maps is None else len(label_maps.paths)
+        if made.positions_m.shape != (n, 2) or any(array.shape != (n,) for array in aligned) or maps != n:
             raise ValueError(f"{name}: arrays do not match its {n} images")
         return made
 
     @classmethod
     def union(cls, name: str, sets: Sequence[ImageSet]) -> ImageSet:
-        """The images of all `sets` of one region, in that order; of their surfaces nothing is kept."""
+        """The images of all `sets` of one region, in that order; of their surfaces nothing is kept.
+
+        Label maps are kept where every set has them.
+        """
+        maps = [images.label_maps for images in sets if images.label_maps]
         return cls.of(
             name,
             [path for images in sets for path in images.paths],
@@ -102,6 +126,12 @@ class ImageSet:
             places=np.concatenate([images.places for images in sets]),
             sequences=np.concatenate([images.sequences for images in sets]).tolist(),
             conditions=np.concatenate([images.conditions for images in sets]).tolist(),
+            label_maps=LabelMaps(
+                tuple(path for each in maps for path in each.paths),
+                tuple(table for each in maps for table in each.tables),
+            )
+            if len(maps) == len(sets)
+            else None,
         )
 
     def __len__(self) -> int:
@@ -119,6 +149,7 @@ class ImageSet:
             sequences=self.sequences[chosen].tolist(),
             conditions=self.conditions[chosen].tolist(),
             surfaces=self.surfaces.take(chosen) if self.surfaces else None,
+            label_maps=self.label_maps.take(chosen) if self.label_maps else None,
         )
 
     def fingerprint(self) -> str:
@@ -134,6 +165,9 @@ class ImageSet:
         if self.surfaces:
             words += [_names_and_sizes(self.surfaces.depth_paths), self.surfaces.units_per_m, self.surfaces.camera]
             arrays.append(self.surfaces.world_from_camera)
+        if self.label_maps:
+            tables = {id(table): table for table in self.label_maps.tables}
+            words += [_names_and_sizes(self.label_maps.paths), [table.model_dump() for table in tables.values()]]
         digest = hashlib.sha256(repr(words).encode())
         for array in arrays:
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -12,6 +12,7 @@ from training.data.readers.folders import aligned, gardenspoint, stromovka
 from training.data.readers.kitti import kitti_loops
 from training.data.readers.msls import msls_val_all, msls_val_official
 from training.data.readers.nordland import nordland_2760, nordland_27592
+from training.data.readers.rendered import RENDERED_CACHE, rendered_worlds
 from training.data.readers.robotcar_seasons import robotcar_seasons
 from training.data.readers.seven_scenes import seven_scenes
 from training.data.readers.utm_folder import utm_folder
@@ -34,6 +35,13 @@ def _aligned(path: Path) -> Protocol:
     return aligned(Path(folders[0]), Path(folders[1]), int(tolerance))
 
 
+def _rendered(path: Path) -> Protocol:
+    seeds = str(path).split(",")
+    if not all(seed.isdigit() for seed in seeds):
+        raise ConfigError(f"rendered={path} is not rendered=SEED,SEED,...")
+    return rendered_worlds([int(seed) for seed in seeds], RENDERED_CACHE)
+
+
 _DB_STRUCT = "folder with datasets/*.mat and the images"
 _MSLS = "folder with train_val/"
 _PROTOCOLS = {
@@ -43,6 +51,11 @@ _PROTOCOLS = {
     "stromovka": _Known(stromovka, "folder with autumn/, winter/", "winter asks autumn; +-1 image"),
     "aligned": _Known(
         _aligned, "MAP_FOLDER,QUERY_FOLDER,TOLERANCE", "image i asks for image i of the map; +-TOLERANCE images"
+    ),
+    "rendered": _Known(
+        _rendered,
+        "SEED,SEED,...",
+        "two drives in other lights, weathers and seasons ask the first drive of each world; 10 m and 45 deg",
     ),
     "kitti-loops": _Known(
         kitti_loops,

@@ -1,4 +1,4 @@
-"""Image -> global descriptor, with preprocessing inside so that robot and training cannot disagree."""
+"""Image or label map -> global descriptor, with preprocessing inside so that robot and training cannot disagree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.data.inputs import AnyInput, Rgb
 from training.models.backbones import Backbone
+from training.models.encoding import encoding, widen
 from training.models.mixvpr import MixVPR
 from training.models.netvlad import NetVLAD, NetVLADPooling, sample_local_descriptors
 from training.models.pooling import Average, GeM, Max
@@ -23,10 +25,14 @@ Pool = Annotated[Average | Max | GeM | NetVLAD | MixVPR | Salad, Field(discrimin
 
 
 class NetworkOptions(Options):
-    """A place network for images of `width` x `height` px; `dim` is that of a linear projection, None has none."""
+    """A place network for images of `width` x `height` px; `dim` is that of a linear projection, None has none.
+
+    `input` is what it sees: `rgb`, or `semantic` for a teacher that sees label maps.
+    """
 
     width: int = Field(ge=32)
     height: int = Field(ge=32)
+    input: AnyInput = Rgb()
     backbone: Backbone
     pool: Pool = GeM()
     dim: int | None = Field(default=None, gt=0)
@@ -37,26 +43,30 @@ class NetworkOptions(Options):
 
 
 class PlaceNetwork(nn.Module):
-    """(N, H, W, 3) uint8 RGB -> (N, dim) float32, unit length: backbone, pooling, L2, projection, L2."""
+    """(N, H, W, 3) uint8 RGB -> (N, dim) float32, unit length: backbone, pooling, L2, projection, L2.
 
-    mean: Tensor
-    std: Tensor
+    One that sees label maps takes (N, H, W) uint8 numbers of clusters.
+    """
 
     def __init__(self, options: NetworkOptions) -> None:
         """Raises what `Backbone.build` and the pooling's `build` raise."""
         super().__init__()
         self.options = options
         self.backbone = options.backbone.build(options.height, options.width)
+        self.encoding = encoding(options.input, self.backbone.mean, self.backbone.std)
+        if options.input.kind == "semantic":
+            widen(self.backbone, self.encoding.channels)
         self.pool = options.pool.build(self.backbone.channels, self.backbone.size)
         self.dim = options.dim or self.pool.dim
         self.projection = nn.Linear(self.pool.dim, options.dim) if options.dim else nn.Identity()
-        self.register_buffer("mean", 255.0 * torch.tensor(self.backbone.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", 255.0 * torch.tensor(self.backbone.std).view(1, 3, 1, 1))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def features(self, images: Tensor) -> Tensor:
         """(N, C, h, w): the feature map of the backbone."""
-        # channels last, as the image was: fastest
-        return self.backbone((images.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+        return self.backbone(self.encoding(images))
 
     def pooled(self, images: Tensor) -> Tensor:
         """(N, pool.dim), unit length: before the projection."""
@@ -70,12 +80,12 @@ class PlaceNetwork(nn.Module):
     def initialise(self, batches: Iterable[Tensor], seed: int = 0) -> None:
         """Fit the cluster centres of NetVLAD on images; other poolings need nothing and read no batch.
 
-        `batches` are (N, H, W, 3) uint8; some 500 images give the usual 50,000 local descriptors.
+        `batches` are what the network takes; some 500 images give the usual 50,000 local descriptors.
         """
         if isinstance(self.pool, NetVLADPooling):
             was_training = self.training
             self.eval()
-            maps = (self.features(images.to(self.mean.device)) for images in batches)
+            maps = (self.features(images.to(self.device)) for images in batches)
             self.pool.initialise(sample_local_descriptors(maps, seed=seed), seed)
             self.train(was_training)
 

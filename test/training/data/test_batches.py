@@ -9,6 +9,7 @@ from tiny_training import content, write_places
 
 from training.data.batches import TrainingBatches, batch_loader
 from training.data.catalog import open_sources
+from training.data.sampling import Draw
 from training.data.source import Source
 from training.recipe import Recipe
 
@@ -18,7 +19,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> TrainingBatches:
     root = write_places(tmp_path_factory.mktemp("batches"))
     recipe = Recipe.checked(content(root), "tiny")
     sources: list[Source] = open_sources(recipe.sources, recipe.data_root, recipe.cache)
-    return TrainingBatches(sources, recipe.sampling, 64, 48, seed=3)
+    return TrainingBatches(sources, recipe.sampling, recipe.network.model_copy(update={"height": 48}), seed=3)
 
 
 def test_a_batch_is_a_function_of_its_number(batches: TrainingBatches) -> None:
@@ -28,6 +29,11 @@ def test_a_batch_is_a_function_of_its_number(batches: TrainingBatches) -> None:
     assert not torch.equal(again.images, other.images)
     assert again.images.shape == (9, 48, 64, 3)
     assert again.images.dtype == torch.uint8
+    assert again.views.tolist() == [[0, view.index] for view in _draw(batches, 5).views]
+
+
+def _draw(batches: TrainingBatches, k: int) -> Draw:
+    return batches.sampling.draw(np.random.default_rng((batches.seed, k)), batches.sources)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -56,7 +62,7 @@ def test_an_unreadable_image_is_black_and_asked_nothing(tmp_path: Path) -> None:
     sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
     for path in sorted((root / "places").iterdir())[::2]:
         path.write_bytes(b"no image")
-    batch = TrainingBatches(sources, recipe.sampling, 64, 48, seed=0)[0]
+    batch = TrainingBatches(sources, recipe.sampling, recipe.network, seed=0)[0]
     black = (batch.images == 0).flatten(1).all(dim=1)
     assert 0 < black.sum() == len(batch.unreadable) < len(black)
     asked = batch.targets.similarity.isfinite()

