@@ -6,7 +6,7 @@
 An experiment is a recipe, the overrides that make each variant, the seeds and the protocols; stages, if there are any, are
 trained first, for variants to go on from. A run that was finished is not repeated, one that was killed goes on. Each table
 has one row per variant, before and after PCA whitening with training images, and the untrained start, with its difference
-to the first variant; below it the differences that the experiment asks for.
+to the first variant; below it the differences that the experiment asks for. recall.png draws all of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ from training.evaluation.answers import answer
 from training.evaluation.bootstrap import Bootstrap, Units, confidence_interval, paired_difference, resampling_units
 from training.evaluation.describers import open_describer
 from training.evaluation.descriptor_cache import DescriptorCache
+from training.evaluation.forest_plot import Interval, draw
 from training.evaluation.protocols import open_protocol
 from training.evaluation.tables import Table
 from training.options import Options, read_yaml
@@ -135,8 +136,13 @@ def judge(
     }
     counted = next(iter(answers.values()))[0].counted  # the same of every network: it depends on the images alone
     rows = [Row(name, np.stack([each.right[counted, 0] for each in found])) for name, found in answers.items()]
-    sequences = np.concatenate([part.queries.sequences for part in protocol.parts])
-    return rows, resampling_units(sequences[counted])
+    return rows, resampling_units(protocol.sequences[counted])
+
+
+def interval(row: Row, units: Units) -> Interval:
+    """Recall@1 over all seeds."""
+    low, high = confidence_interval(row.share, units, Bootstrap())
+    return Interval(float(row.share.mean()), float(low), float(high), tuple(row.right.mean(axis=1).tolist()))
 
 
 def report(protocol: Protocol, rows: Sequence[Row], units: Units, first: str) -> str:
@@ -145,15 +151,14 @@ def report(protocol: Protocol, rows: Sequence[Row], units: Units, first: str) ->
     reference = next(row for row in rows if row.name == first)
     table = []
     for row in rows:
-        low, high = confidence_interval(row.share, units, bootstrap)
-        seeds = row.right.mean(axis=1)
+        recall = interval(row, units)
         gain, gain_low, gain_high = paired_difference(reference.share, row.share, units, bootstrap)
         table.append(
             (
                 row.name,
-                f"{row.share.mean():.3f}",
-                f"{low:.3f} .. {high:.3f}",
-                " ".join(f"{share:.3f}" for share in seeds),
+                f"{recall.value:.3f}",
+                f"{recall.low:.3f} .. {recall.high:.3f}",
+                " ".join(f"{share:.3f}" for share in recall.seeds),
                 "" if row is reference else f"{gain:+.3f} ({gain_low:+.3f} .. {gain_high:+.3f})",
             )
         )
@@ -186,14 +191,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         protocols = [open_protocol(text) for text in experiment.protocols]
         networks = train_variants(experiment, options.experiment.parent, out)
         cache = DescriptorCache(out / "descriptors", 32)
+        reference = next(iter(experiment.variants))
         results = {}
         for protocol in protocols:
             rows, units = judge(networks, protocol, cache)
-            print("\n" + report(protocol, rows, units, next(iter(experiment.variants))))
+            print("\n" + report(protocol, rows, units, reference))
             for first, second in experiment.contrasts:
                 print(contrast(rows, units, first, second))
-            results[protocol.name] = {row.name: row.right.mean(axis=1).tolist() for row in rows}
-        (out / "results.json").write_text(json.dumps(results, indent=1))
+            results[protocol.name] = {row.name: interval(row, units) for row in rows}
+        plain = {name: {row: asdict(recall) for row, recall in rows.items()} for name, rows in results.items()}
+        (out / "results.json").write_text(json.dumps(plain, indent=1))
+        draw(out / "recall.png", results, reference)
+        print(f"\nwrote {out / 'results.json'} and {out / 'recall.png'}")
     except VprError as error:
         raise SystemExit(f"compare: {error}") from error
 

@@ -51,9 +51,10 @@ def test_every_variant_and_seed_is_trained_once_and_compared(
     names = ["untrained", "untrained, whitened", "contrastive", "contrastive, whitened", "gcl", "gcl, whitened"]
     (results,) = json.loads((tmp_path / "results.json").read_text()).values()
     assert sorted(results) == sorted(names)
-    assert [len(results[name]) for name in ("untrained", "contrastive", "gcl, whitened")] == [1, 2, 2]
+    assert [len(results[name]["seeds"]) for name in ("untrained", "contrastive", "gcl, whitened")] == [1, 2, 2]
     assert "minus contrastive" in table
     assert "12 queries with an answer" in table
+    assert cv2.imread(str(tmp_path / "recall.png")).std() > 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("network.safetensors")}
     assert len(before) == 10
     main([str(experiment), "--out", str(tmp_path)])

@@ -44,6 +44,12 @@ class Protocol:
     rule: str
     parts: tuple[Part, ...]
 
+    @property
+    def sequences(self) -> NDArray[np.str_]:
+        """(Q,) the sequence of each query; parts have none in common, whatever the names."""
+        named = (np.char.add(f"{number}/", part.queries.sequences) for number, part in enumerate(self.parts))
+        return np.concatenate(list(named))
+
 
 def within_metres(
     queries: ImageSet, database: ImageSet, radius_m: float, max_heading_deg: float | None = None

@@ -55,7 +55,7 @@ _PROTOCOLS = {
     "rendered": _Known(
         _rendered,
         "SEED,SEED,...",
-        "two drives in other lights, weathers and seasons ask the first drive of each world; 10 m and 45 deg",
+        "two drives in other lights, weathers and seasons ask the first drive of each world; 5 m and 45 deg",
     ),
     "kitti-loops": _Known(
         kitti_loops,

@@ -176,7 +176,7 @@ def _score(protocol: Protocol, answers: Answers, name: str, group: NDArray[np.bo
 
 def _recall(protocol: Protocol, answers: Answers, counted: NDArray[np.bool_], bootstrap: Bootstrap) -> Recall:
     right = right_within(answers.right[counted])
-    units = resampling_units(_sequences(protocol)[counted])
+    units = resampling_units(protocol.sequences[counted])
     low, high = confidence_interval(right, units, bootstrap)
     return Recall(right.mean(axis=0), low, high, units.label)
 
@@ -185,16 +185,10 @@ def _gain(protocol: Protocol, first: Answers, other: Answers, bootstrap: Bootstr
     both = first.counted & other.counted
     if not both.any():
         return None
-    units = resampling_units(_sequences(protocol)[both])
+    units = resampling_units(protocol.sequences[both])
     right_first, right_other = (right_within(answers.right[both]) for answers in (first, other))
     gain, low, high = paired_difference(right_first, right_other, units, bootstrap)
     return Recall(gain, low, high, units.label)
-
-
-def _sequences(protocol: Protocol) -> NDArray[np.str_]:
-    """(Q,) the sequence of each query; parts have none in common, whatever the names."""
-    named = (np.char.add(f"{number}/", part.queries.sequences) for number, part in enumerate(protocol.parts))
-    return np.concatenate(list(named))
 
 
 def _best_match(answers: Answers, group: NDArray[np.bool_]) -> Curve:

@@ -125,7 +125,7 @@ def test_the_protocol_asks_the_first_drive_in_other_looks(tmp_path: Path, flat: 
         assert all(len(positives) for positives in part.positives)
         for query, positives in enumerate(part.positives):
             away = np.linalg.norm(part.database.positions_m[positives] - part.queries.positions_m[query], axis=1)
-            assert (away <= 10).all()
+            assert (away <= 5).all()
 
 
 @pytest.mark.parametrize("wrong", [{"seeds": []}, {"appearances": 0}, {"step_m": 0}, {"laps": 1.5}, {"lateral_m": -1}])
