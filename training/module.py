@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,17 +22,25 @@ from training.data.sampling import MinedTriplets
 from training.data.source import Source
 from training.describe import describe
 from training.distillation import Distiller
+from training.guidance import to_target
 from training.models.place_network import PlaceNetwork
 from training.recipe import Optimiser, Recipe
 from vpr_ros.errors import TrainingError
 
 RECALL = "validation/recall@1"
+DEGENERATE = 0.03
+"""A mask whose mean over a batch is so near to 0 or to 1 is said to be degenerate."""
+MASK_EVERY = 20
+"""Steps between two looks at it."""
 THROUGHPUT_EVERY = 10
 """Batches between two measurements of images per second."""
 
 
 class PlaceTraining(pl.LightningModule):
-    """`network` on batches of `sources` by `recipe`; `parts` ask for recall@1 on the way, `distiller` teaches beside."""
+    """`network` on batches of `sources` by `recipe`; `parts` ask for recall@1 on the way, `distiller` teaches beside.
+
+    `masks` (N, h, w) uint8 of the images of each source guide its attention, if the recipe says so.
+    """
 
     def __init__(
         self,
@@ -40,10 +49,12 @@ class PlaceTraining(pl.LightningModule):
         sources: Sequence[Source],
         parts: Sequence[Part] = (),
         distiller: Distiller | None = None,
+        masks: Sequence[NDArray[np.uint8]] = (),
     ) -> None:
         super().__init__()
         self.recipe, self.network, self.sources, self.parts = recipe, network, sources, parts
-        self.distiller = distiller
+        self.distiller, self.masks = distiller, masks
+        self.is_degenerate = False
         self.batches_done = 0
         """Of this process, since the beginning of training."""
         self.mined: Mined | None = None
@@ -70,7 +81,7 @@ class PlaceTraining(pl.LightningModule):
             if self.batches_done == start or self.mined is None:
                 self.mined = self._mine(sampling, start)
             sampling = sampling.with_table(self.mined)
-        batches = TrainingBatches(self.sources, sampling, self.recipe.network, self.recipe.seed)
+        batches = TrainingBatches(self.sources, sampling, self.recipe.network, self.recipe.seed, self.masks)
         return batch_loader(
             batches,
             start,
@@ -89,20 +100,29 @@ class PlaceTraining(pl.LightningModule):
 
     def describe(self, source: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, D) descriptors of images of a source, NaN where the file cannot be read."""
-        images = self.sources[source].images.take(indices)
-        found = describe(self.network, images, self.recipe.loop.workers)
+        images, sampling = self.sources[source].images.take(indices), self.recipe.sampling
+        bare = isinstance(sampling, MinedTriplets) and not sampling.with_attention
+        with self.network.without_attention() if bare else nullcontext():
+            found = describe(self.network, images, self.recipe.loop.workers)
         self._say_unreadable(str(images.paths[i]) for i in np.flatnonzero(np.isnan(found[:, 0])))
         return found
 
     # --- the step ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        descriptors = self.network(batch.images).float()
+        descriptors, mask = self.network.with_mask(batch.images)
+        descriptors = descriptors.float()
         loss = self.recipe.loss(descriptors, batch.targets)
         if self.distiller:
             distillation = self.distiller.loss(descriptors, batch.views)
             self.log_dict({"loss/places": loss, "loss/distillation": distillation})
             loss = loss + distillation
+        if mask is not None:
+            self._watch(mask.detach())
+        if self.recipe.guidance and mask is not None and batch.masks is not None:
+            guided = self.recipe.guidance.loss_of(mask, to_target(batch.masks))
+            self.log("loss/mask", guided)
+            loss = loss + self.recipe.guidance.weight_at(self.global_step) * guided
         self.batches_done += 1
         self._say_unreadable(batch.unreadable)
         if not torch.isfinite(loss):
@@ -112,6 +132,21 @@ class PlaceTraining(pl.LightningModule):
             )
         self.log("loss", loss, prog_bar=True)
         return loss
+
+    def _watch(self, mask: Tensor) -> None:
+        """Say once that a mask has become the same everywhere: then it tells nothing, and all 0 leaves nothing to pool."""
+        mean = mask.mean()
+        self.log_dict({"mask/mean": mean, "mask/deviation": mask.std()})
+        if self.global_step % MASK_EVERY:
+            return  # to look would make a GPU wait
+        low, high = bool(mean < DEGENERATE), bool(mean > 1 - DEGENERATE)
+        if (low or high) and not self.is_degenerate:
+            self.print(
+                f"the attention's mask is {'0' if low else '1'} nearly everywhere at step {self.global_step}: "
+                + ("the descriptors are made of little" if low else "it ignores nothing")
+                + "; see guidance.categories and guidance.weight"
+            )
+        self.is_degenerate = low or high
 
     def _say_unreadable(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -130,7 +165,12 @@ class PlaceTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         options = self.recipe.optimiser
-        trained = [p for p in self.network.parameters() if p.requires_grad]
+        rates = {True: options.learning_rate, False: options.learning_rate * options.head_factor}
+        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        trained = [
+            {"params": [p for name, p in named if name.startswith("backbone.") == is_backbone], "lr": rate}
+            for is_backbone, rate in rates.items()
+        ]
         optimiser: torch.optim.Optimizer
         if options.kind == "adamw":
             optimiser = torch.optim.AdamW(trained, options.learning_rate, weight_decay=options.weight_decay)

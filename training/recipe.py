@@ -12,9 +12,13 @@ from pydantic import Field, model_validator
 from training.data.catalog import SourceOptions
 from training.data.sampling import AnySampling, Groups
 from training.distillation import Distillation
+from training.guidance import Guidance
 from training.losses import AnyLoss, GradedContrastive
 from training.models.place_network import NetworkOptions
 from training.options import Options, read_yaml
+
+WITH_MASK = ("deattention", "crn")
+"""Attention whose mask can be guided."""
 
 
 class Whitening(Options):
@@ -31,10 +35,14 @@ class Whitening(Options):
 
 
 class Optimiser(Options):
-    """`warmup_steps` of linear warm-up, then `schedule`: a cosine to zero, a constant, or x `step_factor` every `step_every`."""
+    """`warmup_steps` of linear warm-up, then `schedule`: a cosine to zero, a constant, or x `step_factor` every `step_every`.
+
+    `head_factor` times the learning rate is that of attention, pooling and projection, which nobody has pretrained.
+    """
 
     kind: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-4, gt=0)
+    head_factor: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of sgd."""
@@ -87,6 +95,7 @@ class Recipe(Options):
     sampling: AnySampling = Groups()
     loss: AnyLoss = GradedContrastive()
     distillation: Distillation | None = None
+    guidance: Guidance | None = None
     optimiser: Optimiser = Optimiser()
     loop: Loop
     validation: Validation | None = None
@@ -96,6 +105,14 @@ class Recipe(Options):
         """Trained networks that training begins with."""
         teacher = (self.distillation.teacher,) if self.distillation else ()
         return ((self.start,) if self.start else ()) + teacher
+
+    @model_validator(mode="after")
+    def _guides_a_mask(self) -> Self:
+        if self.guidance and getattr(self.network.attention, "kind", None) not in WITH_MASK:
+            raise ValueError(
+                f"guidance teaches the mask of an attention: set network.attention to {' or '.join(WITH_MASK)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _distils_into_a_start(self) -> Self:

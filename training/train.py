@@ -30,22 +30,22 @@ import yaml
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from numpy.typing import NDArray
 
 from training.checkpoint import commit, load_network, save_network, write_whole
-from training.data.batches import readable_batches
+from training.cluster import initialise
 from training.data.catalog import open_sources
 from training.data.protocol import Part, across_sequences
 from training.data.source import Source
 from training.distillation.page import write_page
+from training.guidance import guided
 from training.models.place_network import PlaceNetwork
 from training.module import RECALL, PlaceTraining
 from training.options import parse_overrides
 from training.recipe import Recipe, Whitening, differences, read_recipe
-from training.whiten import draw_images, whiten
+from training.whiten import whiten
 from vpr_ros.errors import ConfigError, TrainingError, VprError
 
-CLUSTER_IMAGES = 500
-"""100 local descriptors of each: the 50,000 that NetVLAD's centres are found with (METHODS 2.1)."""
 LOCAL = ("data_root", "cache", "loop.workers", "loop.checkpoint_every", "loop.accelerator")
 """What may differ when a run is resumed: nothing that changes a loss."""
 
@@ -110,7 +110,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     if prepared:
         print(prepared.text())
         write_page(out / "distillation.html", prepared, sources)
-    module = PlaceTraining(recipe, network, sources, parts, prepared.distiller if prepared else None)
+    masks = guidance_masks(recipe, network, sources)
+    module = PlaceTraining(recipe, network, sources, parts, prepared.distiller if prepared else None, masks)
     data = data_fingerprint(sources, recipe.networks)
     trainer = make_trainer(recipe, out, _Record(recipe, data, made_by))
     if recipe.loop.steps:
@@ -126,6 +127,16 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     return path
 
 
+def guidance_masks(recipe: Recipe, network: PlaceNetwork, sources: Sequence[Source]) -> list[NDArray[np.uint8]]:
+    """(N, h, w) of each source, at feature resolution. Raises ConfigError where no source has label maps."""
+    guidance = recipe.guidance
+    if guidance is None:
+        return []
+    guided(sources)
+    size, workers = network.backbone.size, recipe.loop.workers
+    return [guidance.precompute(source.images, *size, workers) for source in sources]
+
+
 def load_start(recipe: Recipe) -> PlaceNetwork:
     """The network that the recipe goes on from. Raises ConfigError where it is not the recipe's."""
     assert recipe.start
@@ -138,8 +149,7 @@ def load_start(recipe: Recipe) -> PlaceNetwork:
 
 def prepare(network: PlaceNetwork, recipe: Recipe, sources: Sequence[Source]) -> None:
     """Before the first step: cluster centres of a VLAD pooling, whitening of the projection."""
-    images = draw_images(sources, CLUSTER_IMAGES, recipe.seed)
-    network.initialise(readable_batches(images, recipe.network, recipe.loop.workers), recipe.seed)
+    initialise(network, recipe, sources)
     if recipe.whitening and recipe.whitening.before:
         whiten_by(recipe, network, sources)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -24,6 +25,10 @@ from tiny_training import LABEL_MAPS, content, write_label_maps, write_places, w
 from training import train as train_module
 from training import train_segmentation
 from training.checkpoint import load_network, read_metadata, save_network
+from training.data.catalog import open_sources
+from training.models.attention.deattention import DeAttention
+from training.models.place_network import PlaceNetwork
+from training.module import PlaceTraining
 from training.options import parse_overrides
 from training.recipe import Recipe, read_recipe
 from training.train import train
@@ -310,6 +315,80 @@ def test_a_start_that_is_another_network_is_refused(second_stage: Recipe, tmp_pa
         train(second_stage.model_copy(update={"network": network}), tmp_path / "run")
     with pytest.raises(ConfigError, match="distillation is a second stage: say with `start`"):
         Recipe.checked({**second_stage.model_dump(), "start": None}, "recipe")
+
+
+def guided(root: Path, **changes: Any) -> Recipe:
+    plain = content(root, **changes)
+    plain["sources"][0]["label_maps"] = LABEL_MAPS
+    plain["network"]["attention"] = {"kind": "deattention"}
+    return Recipe.checked({**plain, "guidance": {"categories": ["building", "sky", "vehicle"], "weight": 5}}, "guided")
+
+
+def column(out: Path, name: str) -> list[float]:
+    (path,) = out.glob("metrics/*/metrics.csv")
+    with path.open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+def test_guidance_teaches_the_mask(tmp_path: Path) -> None:
+    root = write_label_maps(write_places(tmp_path))
+    train(guided(root, loop__steps=30, optimiser__learning_rate=0.01), tmp_path / "run")
+    loss = column(tmp_path / "run", "loss/mask")
+    assert len(loss) == 30
+    assert sum(loss[-5:]) < sum(loss[:5])
+
+
+@pytest.mark.parametrize(
+    ("bias", "said"), [(-9.0, "is 0 nearly everywhere at step 0"), (9.0, "is 1 nearly everywhere")]
+)
+def test_a_degenerate_mask_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bias: float, said: str
+) -> None:
+    def prepared(network: PlaceNetwork, *_: Any) -> None:
+        torch.nn.init.constant_(network.attention.accumulation[2].bias, bias)
+
+    monkeypatch.setattr(train_module, "prepare", prepared)
+    train(guided(write_label_maps(write_places(tmp_path)), loop__steps=2, whitening=None), tmp_path / "run")
+    assert capsys.readouterr().out.count(said) == 1
+
+
+def test_guidance_needs_a_mask_and_label_maps(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"guidance teaches the mask of an attention: set network\.attention to deatt"
+    ):
+        Recipe.checked({**content(data), "guidance": {}}, "recipe")
+    recipe = guided(data)
+    bare = recipe.model_copy(
+        update={"sources": tuple(s.model_copy(update={"label_maps": None}) for s in recipe.sources)}
+    )
+    with pytest.raises(ConfigError, match="guidance needs label maps"):
+        train(bare, tmp_path / "run")
+
+
+def test_layers_that_nobody_pretrained_may_learn_faster(data: Path) -> None:
+    recipe = tiny(data, optimiser={"learning_rate": 1e-3, "head_factor": 20, "warmup_steps": 0, "schedule": "constant"})
+    network = PlaceNetwork(recipe.network)
+    optimiser = PlaceTraining(recipe, network, []).configure_optimizers()["optimizer"]
+    rate = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert rate[id(network.backbone.conv1.weight)] == 1e-3
+    assert rate[id(network.projection.weight)] == rate[id(network.pool.p)] == 2e-2
+
+
+def test_mining_may_leave_attention_out(data: Path, tmp_path: Path) -> None:
+    """The original's quirk: the cache is then that of the same network without attention."""
+    sampling = {"kind": "mined_triplets", "tuples": 2, "refresh_queries": 8, "pool": 18, "margin": 2}
+    with_it, without = (
+        tiny(data, sampling={**sampling, "with_attention": flag}, loss={"kind": "triplet"}, loop__steps=1)
+        for flag in (True, False)
+    )
+    seen = []
+    for recipe in (with_it, without):
+        network = recipe.network.model_copy(update={"attention": DeAttention()})
+        torch.manual_seed(0)
+        recipe = recipe.model_copy(update={"network": network})
+        sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
+        seen.append(PlaceTraining(recipe, PlaceNetwork(network), sources).describe(0, np.arange(4)))
+    assert np.abs(seen[0] - seen[1]).max() > 1e-4
 
 
 def test_overrides_may_stand_anywhere(data: Path, tmp_path: Path) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from training.data.augment import random_label_view
 from training.data.batch import Targets
 from training.data.image_set import ImageSet
 from training.data.inputs import InputFormat, Pixels
 from training.data.sampling import AnySampling, View, targets
 from training.data.source import Source
+from training.guidance import UNKNOWN
 from vpr_ros.errors import ImageError
 
 WORKERS = multiprocessing.get_context("forkserver")
@@ -35,35 +39,54 @@ class Batch:
 
     - `images` (B, H, W, 3) uint8, or (B, H, W) cluster numbers, and their `targets`;
     - `views` (B, 2) int64: source and index of each; stays on the CPU, where tables of them are;
-    - `unreadable`: paths that could not be read: blank here, and asked nothing.
+    - `unreadable`: paths that could not be read: blank here, and asked nothing;
+    - `masks` (B, h, w) uint8: the masks of the same views at feature resolution, as `Guidance` stores them.
     """
 
     images: Tensor
     targets: Targets
     views: Tensor
     unreadable: tuple[str, ...] = ()
+    masks: Tensor | None = None
 
     def to(self, device: Any) -> Batch:
         images, targets = self.images.to(device, non_blocking=True), self.targets.to(device)
-        return Batch(images, targets, self.views, self.unreadable)
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        return Batch(images, targets, self.views, self.unreadable, masks)
 
     def pin_memory(self) -> Batch:
         pinned = Targets(self.targets.similarity.pin_memory(), self.targets.triplets.pin_memory())
-        return Batch(self.images.pin_memory(), pinned, self.views, self.unreadable)
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return Batch(self.images.pin_memory(), pinned, self.views, self.unreadable, masks)
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Batch k is drawn, read and augmented with a generator seeded by (seed, k)."""
+    """Batch k is drawn, read and augmented with a generator seeded by (seed, k).
 
-    def __init__(self, sources: Sequence[Source], sampling: AnySampling, network: InputFormat, seed: int) -> None:
-        self.sources, self.sampling, self.seed = sources, sampling, seed
+    `masks` (N, h, w) uint8 of the images of each source, if there are any, are cut and tilted as these are.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        sampling: AnySampling,
+        network: InputFormat,
+        seed: int,
+        masks: Sequence[NDArray[np.uint8]] = (),
+    ) -> None:
+        self.sources, self.sampling, self.seed, self.masks = sources, sampling, seed, masks
         self.input, self.width, self.height = network.input, network.width, network.height
 
     def __getitem__(self, k: int) -> Batch:
         rng = np.random.default_rng((self.seed, k))
         draw = self.sampling.draw(rng, self.sources)
         similarity, triplets = targets(draw, self.sources)
-        images = [self._image(rng, view) for view in draw.views]
+        images, masks = [], []
+        for view in draw.views:
+            twin = deepcopy(rng)  # draws the same camera again
+            images.append(self._image(rng, view))
+            if self.masks:
+                masks.append(self._mask(twin, view))
         missing = np.array([image is None for image in images])
         if missing.any():
             similarity[missing] = similarity[:, missing] = np.nan
@@ -75,6 +98,7 @@ class TrainingBatches(Dataset[Batch]):
             Targets(torch.from_numpy(similarity), torch.from_numpy(triplets)),
             torch.tensor([(view.source, view.index) for view in draw.views]),
             tuple(str(self._path(view)) for view, gone in zip(draw.views, missing, strict=True) if gone),
+            torch.from_numpy(np.stack(masks)) if masks else None,
         )
 
     def _path(self, view: View) -> Any:
@@ -86,6 +110,11 @@ class TrainingBatches(Dataset[Batch]):
             return self.input.view(rng, pixels, view.crop, self.width, self.height)
         except ImageError:
             return None
+
+    def _mask(self, rng: np.random.Generator, view: View) -> NDArray[np.uint8]:
+        mask = self.masks[view.source][view.index]
+        height, width = mask.shape
+        return random_label_view(rng, mask, view.crop, width, height, outside=UNKNOWN)
 
 
 class _From(Sampler[int]):

@@ -267,6 +267,7 @@ class MinedTriplets(Options):
     """Tuples of a query, a positive and up to `negatives` hard negatives, mined in rounds (METHODS 2.6, `mining.mine`).
 
     A round mines for `refresh_queries` queries among `pool` random images, those nearer than the positive + `margin`.
+    `with_attention` false describes them without it, as the public code of the de-attention paper does (METHODS 2.6).
     Only the triplets of each tuple are asked of a triplet loss; every pair counts for another.
     """
 
@@ -276,6 +277,7 @@ class MinedTriplets(Options):
     refresh_queries: int = Field(default=1000, gt=0)
     pool: int = Field(default=1000, gt=0)
     margin: float = Field(default=0.1, ge=0, le=2)
+    with_attention: bool = True
     _table: Mined | None = PrivateAttr(default=None)
 
     def with_table(self, mined: Mined) -> MinedTriplets:

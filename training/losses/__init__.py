@@ -12,8 +12,11 @@ from pydantic import Field
 from training.losses.contrastive import Contrastive
 from training.losses.graded_contrastive import GradedContrastive
 from training.losses.multi_similarity import MultiSimilarity
+from training.losses.sharpened_triplet import SharpenedTriplet
 from training.losses.triplet import Triplet
 
-AnyLoss = Annotated[GradedContrastive | Contrastive | Triplet | MultiSimilarity, Field(discriminator="kind")]
+AnyLoss = Annotated[
+    GradedContrastive | Contrastive | Triplet | SharpenedTriplet | MultiSimilarity, Field(discriminator="kind")
+]
 
-__all__ = ["AnyLoss", "Contrastive", "GradedContrastive", "MultiSimilarity", "Triplet"]
+__all__ = ["AnyLoss", "Contrastive", "GradedContrastive", "MultiSimilarity", "SharpenedTriplet", "Triplet"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 import torch
 from pydantic import Field
-from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.losses import TripletMarginLoss
-from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
 from training.data.batch import Targets
@@ -16,22 +14,38 @@ from training.data.source import POSITIVE
 from training.options import Options
 
 
-class Triplet(Options):
-    """Mean of max(d(a,p) - d(a,n) + margin, 0) with Euclidean d, not squared, over the mined triplets of a batch.
+class TripletLoss(Options):
+    """max(violation, 0) over the mined triplets of a batch, also those that keep the margin.
 
-    A batch without mined triplets uses all that it holds: p with psi >= 0.5 to a, n with psi = 0.
+    A batch without mined triplets uses all that it holds: p with psi >= 0.5 to a, n with psi = 0. `reduction` "mean" does
+    not depend on how many triplets a batch has; "sum" does, and is here for comparison: the de-attention code sums in its
+    baseline and averages beside a mask loss (METHODS 2.6 c).
     """
 
-    kind: Literal["triplet"] = "triplet"
-    margin: float = Field(default=0.1, gt=0, le=2)
+    reduction: Literal["mean", "sum"] = "mean"
 
     def __call__(self, descriptors: Tensor, targets: Targets) -> Tensor:
         """`descriptors` (B, D) unit length -> scalar; 0 if there is no triplet."""
         triplets = targets.triplets if len(targets.triplets) else all_triplets(targets.similarity)
-        # the library's own mean leaves out triplets that already keep the margin; the formula counts them
-        loss = TripletMarginLoss(self.margin, distance=LpDistance(normalize_embeddings=False), reducer=MeanReducer())
-        result: Tensor = loss(descriptors, indices_tuple=triplets.unbind(1))
-        return result
+        a, p, n = triplets.unbind(1)
+        # differences, not inner products: see graded_contrastive.pairs
+        d = torch.cdist(descriptors, descriptors, compute_mode="donot_use_mm_for_euclid_dist")
+        losses = self.violation(d[a, p], d[a, n], d[p, n]).clamp(min=0)
+        return losses.sum() if self.reduction == "sum" else losses.sum() / max(1, len(losses))
+
+    @abstractmethod
+    def violation(self, ap: Tensor, an: Tensor, pn: Tensor) -> Tensor:
+        """(T,) by how much each triplet misses its margin, <= 0 if it keeps it, from its Euclidean distances (T,)."""
+
+
+class Triplet(TripletLoss):
+    """max(d(a,p) - d(a,n) + margin, 0) with Euclidean d, not squared."""
+
+    kind: Literal["triplet"] = "triplet"
+    margin: float = Field(default=0.1, gt=0, le=2)
+
+    def violation(self, ap: Tensor, an: Tensor, pn: Tensor) -> Tensor:
+        return ap - an + self.margin
 
 
 def all_triplets(similarity: Tensor) -> Tensor:

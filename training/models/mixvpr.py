@@ -7,14 +7,15 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from training.models.pooling import Pooling
+from training.models.pooling import Pooling, weighted
 from training.options import Options
 
 
 class MixVPR(Options):
     """`depth` mixers over the h w positions, then C -> `channels` and h w -> `rows`; dim = channels rows.
 
-    The paper takes ResNet-50 up to `layer3` at 320 x 320. It needs the input size that it was built for.
+    The paper takes ResNet-50 up to `layer3` at 320 x 320. It needs the input size that it was built for. A weight is of
+    x, before the mixing.
     """
 
     kind: Literal["mixvpr"] = "mixvpr"
@@ -33,8 +34,9 @@ class MixVPRPooling(Pooling):
         self.project_channels = nn.Conv1d(channels, channels_out, kernel_size=1)
         self.project_positions = nn.Linear(positions, rows)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project_positions(self.project_channels(self.mixers(x.flatten(2)))).flatten(1)
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        mixed = self.mixers(weighted(x, weight).flatten(2))
+        return self.project_positions(self.project_channels(mixed)).flatten(1)
 
 
 class FeatureMixer(nn.Module):

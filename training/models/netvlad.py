@@ -21,7 +21,7 @@ LEAST_SHARE = 0.01
 
 
 class NetVLAD(Options):
-    """K clusters; dim = K C. Its centres are random until `PlaceNetwork.initialise` fits them."""
+    """K clusters; dim = K C. Its centres are random until `training.cluster` fits them."""
 
     kind: Literal["netvlad"] = "netvlad"
     clusters: int = Field(default=64, gt=1)
@@ -33,7 +33,9 @@ class NetVLAD(Options):
 class NetVLADPooling(Pooling):
     """V_k = sum_i a_k(x_i) (x_i - c_k) over unit local descriptors x_i; rows then the whole of unit length.
 
-    a = softmax_k(w_k . x), w and c independent and learnt.
+    a = softmax_k(w_k . x), w and c independent and learnt. A weight m_i is of the residuals, as in the contextual
+    reweighting network (Kim et al., CVPR 2017): V_k = sum_i m_i a_k(x_i) (x_i - c_k). Of x_i it would cancel. Only ratios
+    of weights matter; weights that are all 0 give the zero vector.
     """
 
     def __init__(self, channels: int, clusters: int) -> None:
@@ -41,9 +43,11 @@ class NetVLADPooling(Pooling):
         self.assignment = nn.Conv2d(channels, clusters, kernel_size=1, bias=False)
         self.centres = nn.Parameter(functional.normalize(torch.randn(clusters, channels), dim=1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         x = functional.normalize(x, dim=1)
         shares = self.assignment(x).flatten(2).softmax(dim=1)  # (N, K, hw)
+        if weight is not None:
+            shares = shares * weight.flatten(2)
         # sum a x - c sum a: the (N, K, hw, C) residuals are never in memory
         vlad = shares @ x.flatten(2).transpose(1, 2) - shares.sum(dim=2, keepdim=True) * self.centres
         return functional.normalize(functional.normalize(vlad, dim=2).flatten(1), dim=1)
@@ -73,10 +77,17 @@ class NetVLADPooling(Pooling):
 
 
 def sample_local_descriptors(maps: Iterable[Tensor], per_image: int = 100, seed: int = 0) -> Tensor:
-    """(M, C) on the CPU: `per_image` positions, or all there are, drawn from each image of feature maps (N, C, h, w)."""
+    """(M, C) on the CPU: up to `per_image` positions drawn from each image of feature maps (N, C, h, w).
+
+    Twice as many are tried, to reject those that are NaN: what shall not have a cluster (METHODS 2.1). Raises ConfigError
+    where there is no image.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = []
     for features in maps:
         for local in features.flatten(2).transpose(1, 2).cpu():  # (hw, C)
-            found.append(local[torch.randperm(len(local), generator=generator)[:per_image]])
+            tried = local[torch.randperm(len(local), generator=generator)[: 2 * per_image]]
+            found.append(tried[~tried.isnan().any(dim=1)][:per_image])
+    if not found:
+        raise ConfigError("no readable image to find the clusters of NetVLAD with")
     return torch.cat(found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.data.inputs import AnyInput, Rgb
+from training.models.attention import AnyAttention, Attended
 from training.models.backbones import Backbone
 from training.models.encoding import encoding, widen
 from training.models.mixvpr import MixVPR
-from training.models.netvlad import NetVLAD, NetVLADPooling, sample_local_descriptors
+from training.models.netvlad import NetVLAD
 from training.models.pooling import Average, GeM, Max
 from training.models.salad import Salad
 from training.models.whitening import pca_whitening
@@ -27,13 +29,18 @@ Pool = Annotated[Average | Max | GeM | NetVLAD | MixVPR | Salad, Field(discrimin
 class NetworkOptions(Options):
     """A place network for images of `width` x `height` px; `dim` is that of a linear projection, None has none.
 
-    `input` is what it sees: `rgb`, or `semantic` for a teacher that sees label maps.
+    - `input` is what it sees: `rgb`, or `semantic` for a teacher that sees label maps;
+    - `attention` says what of the feature map counts, None that all does alike;
+    - `weight_features` multiplies its weight of each position into the features, as the public code of the de-attention
+      paper does. NetVLAD, which normalises every local descriptor, then sees nothing of it: by default the pooling weighs.
     """
 
     width: int = Field(ge=32)
     height: int = Field(ge=32)
     input: AnyInput = Rgb()
     backbone: Backbone
+    attention: AnyAttention | None = None
+    weight_features: bool = False
     pool: Pool = GeM()
     dim: int | None = Field(default=None, gt=0)
 
@@ -56,6 +63,8 @@ class PlaceNetwork(nn.Module):
         self.encoding = encoding(options.input, self.backbone.mean, self.backbone.std)
         if options.input.kind == "semantic":
             widen(self.backbone, self.encoding.channels)
+        shape = self.backbone.channels, self.backbone.size
+        self.attention = options.attention.build(*shape) if options.attention else None
         self.pool = options.pool.build(self.backbone.channels, self.backbone.size)
         self.dim = options.dim or self.pool.dim
         self.projection = nn.Linear(self.pool.dim, options.dim) if options.dim else nn.Identity()
@@ -68,26 +77,44 @@ class PlaceNetwork(nn.Module):
         """(N, C, h, w): the feature map of the backbone."""
         return self.backbone(self.encoding(images))
 
+    def attended(self, images: Tensor) -> Attended:
+        """The feature map (N, C, h, w) after attention, and what the pooling has to weigh."""
+        # float32 even in mixed precision: powers and lengths need its range and digits
+        x = self.features(images).float()
+        if self.attention is None:
+            return Attended(x)
+        found = self.attention(x)
+        if self.options.weight_features and found.weight is not None:
+            return Attended(found.features * found.weight, mask=found.mask)
+        return found
+
     def pooled(self, images: Tensor) -> Tensor:
         """(N, pool.dim), unit length: before the projection."""
-        # float32 even in mixed precision: powers and lengths need its range and digits
-        return functional.normalize(self.pool(self.features(images).float()).float(), dim=1)
+        return self._pooled(self.attended(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        return functional.normalize(self.projection(self.pooled(images)).float(), dim=1)
+        return self._described(self.attended(images))
 
-    @torch.no_grad()
-    def initialise(self, batches: Iterable[Tensor], seed: int = 0) -> None:
-        """Fit the cluster centres of NetVLAD on images; other poolings need nothing and read no batch.
+    def with_mask(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Descriptors (N, dim), and the mask (N, 1, h, w) in (0, 1) of an attention that has one."""
+        attended = self.attended(images)
+        return self._described(attended), attended.mask
 
-        `batches` are what the network takes; some 500 images give the usual 50,000 local descriptors.
-        """
-        if isinstance(self.pool, NetVLADPooling):
-            was_training = self.training
-            self.eval()
-            maps = (self.features(images.to(self.device)) for images in batches)
-            self.pool.initialise(sample_local_descriptors(maps, seed=seed), seed)
-            self.train(was_training)
+    def _pooled(self, attended: Attended) -> Tensor:
+        pooled = self.pool(attended.features.float(), attended.weight)
+        return functional.normalize(pooled.float(), dim=1)
+
+    def _described(self, attended: Attended) -> Tensor:
+        return functional.normalize(self.projection(self._pooled(attended)).float(), dim=1)
+
+    @contextmanager
+    def without_attention(self) -> Iterator[None]:
+        """The backbone and the pooling alone, meanwhile."""
+        attention, self.attention = self.attention, None
+        try:
+            yield
+        finally:
+            self.attention = attention
 
     def whiten(self, pooled: Tensor, power: float = 0.5) -> None:
         """Set the projection to the PCA whitening of `pooled` (M, pool.dim).

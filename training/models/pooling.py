@@ -15,15 +15,23 @@ from vpr_ros.errors import ConfigError
 
 
 class Pooling(nn.Module):
-    """(N, C, h, w) -> (N, dim)."""
+    """(N, C, h, w) and, from attention, how much each position counts -> (N, dim).
+
+    That `weight` is (N, 1, h, w), >= 0; ones are the same as None.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
 
+def weighted(x: Tensor, weight: Tensor | None) -> Tensor:
+    """For poolings that do not normalise local descriptors: each the longer the more it counts."""
+    return x if weight is None else x * weight
+
+
 class Average(Options):
-    """The mean over space; dim = C."""
+    """The mean over space, of x weight; dim = C."""
 
     kind: Literal["average"] = "average"
 
@@ -32,12 +40,12 @@ class Average(Options):
 
 
 class AveragePooling(Pooling):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(-2, -1))
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        return weighted(x, weight).mean(dim=(-2, -1))
 
 
 class Max(Options):
-    """The maximum over space (MAC); dim = C."""
+    """The maximum over space (MAC), of x weight; dim = C."""
 
     kind: Literal["max"] = "max"
 
@@ -46,16 +54,17 @@ class Max(Options):
 
 
 class MaxPooling(Pooling):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.amax(dim=(-2, -1))
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        return weighted(x, weight).amax(dim=(-2, -1))
 
 
 class GeM(Options):
     """Generalised mean over space (Radenovic et al., TPAMI 2019), from `p` = 3 on learnt; dim = C rows columns.
 
-    (mean_xy max(x, eps)^p)^(1/p): p = 1 is average pooling, p -> inf is max pooling. With `rows` and `columns` the map is
-    cut into a grid whose cells are pooled apart, made unit length and concatenated: the descriptor then knows where in the
-    image things are, which helps a camera that comes back the way it came.
+    (mean_xy max(x, eps)^p)^(1/p): p = 1 is average pooling, p -> inf is max pooling. A weight is of x, so that it counts
+    with the power p: mean_xy max(x weight, eps)^p. With `rows` and `columns` the map is cut into a grid whose cells are
+    pooled apart, made unit length and concatenated: the descriptor then knows where in the image things are, which helps a
+    camera that comes back the way it came.
     """
 
     kind: Literal["gem"] = "gem"
@@ -87,8 +96,8 @@ class GeMPooling(Pooling):
         self.eps = eps
         self.rows, self.columns = rows, columns
 
-    def forward(self, x: Tensor) -> Tensor:
-        powers = x.clamp(min=self.eps).pow(self.p)
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        powers = weighted(x, weight).clamp(min=self.eps).pow(self.p)
         cells = [powers[:, :, rows, columns].mean(dim=(-2, -1)) for rows in self.rows for columns in self.columns]
         pooled = torch.stack(cells, dim=1).pow(1.0 / self.p)
         return pooled[:, 0] if len(cells) == 1 else functional.normalize(pooled, dim=2).flatten(1)

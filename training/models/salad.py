@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.models.pooling import Pooling
+from training.models.pooling import Pooling, weighted
 from training.options import Options
 from vpr_ros.errors import ConfigError
 
@@ -21,7 +21,8 @@ SINKHORN_STEPS = 3
 class Salad(Options):
     """`clusters` of `cluster_dim` and a `scene_dim` vector of the whole map; dim = clusters cluster_dim + scene_dim.
 
-    The paper makes the last of the class token of DINOv2; a feature map has none, so here it is of the mean.
+    The paper makes the last of the class token of DINOv2; a feature map has none, so here it is of the mean. A weight is of
+    what a position gives to the clusters, after the transport, as in NetVLAD, and of x in that mean.
     """
 
     kind: Literal["salad"] = "salad"
@@ -48,10 +49,12 @@ class SaladPooling(Pooling):
         self.scene = _mlp(channels, scene_dim)
         self.dustbin = nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         shares = transport(self.scores(x).flatten(2), self.dustbin)
+        if weight is not None:
+            shares = shares * weight.flatten(2)
         clusters = shares @ self.features(x).flatten(2).transpose(1, 2)  # (N, clusters, cluster_dim)
-        scene = self.scene(x.mean(dim=(-2, -1), keepdim=True)).flatten(1)
+        scene = self.scene(weighted(x, weight).mean(dim=(-2, -1), keepdim=True)).flatten(1)
         vectors = (functional.normalize(clusters, dim=2).flatten(1), functional.normalize(scene, dim=1))
         return functional.normalize(torch.cat(vectors, dim=1), dim=1)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from training.data.batches import TrainingBatches, batch_loader
 from training.data.catalog import open_sources
 from training.data.sampling import Draw
 from training.data.source import Source
+from training.guidance import UNKNOWN
 from training.recipe import Recipe
 
 
@@ -30,6 +32,29 @@ def test_a_batch_is_a_function_of_its_number(batches: TrainingBatches) -> None:
     assert again.images.shape == (9, 48, 64, 3)
     assert again.images.dtype == torch.uint8
     assert again.views.tolist() == [[0, view.index] for view in _draw(batches, 5).views]
+
+
+def test_masks_are_seen_by_the_same_cameras_as_images(tmp_path: Path) -> None:
+    """Images that are white on one side, with masks that say so: both are cut and tilted alike."""
+    root = write_places(tmp_path)
+    for path in (root / "places").iterdir():
+        image = np.zeros((72, 96, 3), np.uint8)
+        image[:, : 16 + 12 * int(path.stem[3])] = 255
+        cv2.imwrite(str(path), image)
+    recipe = Recipe.checked(content(root), "tiny")
+    (source,) = open_sources(recipe.sources, recipe.data_root, recipe.cache)
+    columns = [2 * (16 + 12 * int(path.stem[3])) // 3 for path in source.images.paths]
+    masks = np.where(np.arange(64)[None, None] < np.array(columns)[:, None, None], 254, 0)
+    masks = np.repeat(masks, 64, axis=1).astype(np.uint8)
+    plain = TrainingBatches([source], recipe.sampling, recipe.network, 3)[0]
+    batch = TrainingBatches([source], recipe.sampling, recipe.network, 3, [masks])[0]
+    assert torch.equal(batch.images, plain.images)
+    assert plain.masks is None
+    assert batch.masks is not None
+    for image, mask in zip(batch.images.float().mean(dim=3), batch.masks, strict=True):
+        known = mask != UNKNOWN
+        bright = image > (image.min() + image.max()) / 2
+        assert ((mask > 127) == bright)[known].float().mean() > 0.8
 
 
 def _draw(batches: TrainingBatches, k: int) -> Draw:

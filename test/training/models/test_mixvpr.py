@@ -48,3 +48,11 @@ def test_every_parameter_learns_after_the_first_step() -> None:
         pool(x).square().sum().backward()
         optimiser.step()
     assert all(parameter.grad.abs().sum() > 0 for parameter in pool.parameters())
+
+
+def test_a_weight_is_of_the_map_before_it_is_mixed() -> None:
+    torch.manual_seed(0)
+    pool, x, weight = MixVPR(channels=3, rows=2).build(5, (2, 3)), torch.randn(4, 5, 2, 3), torch.rand(4, 1, 2, 3)
+    assert torch.equal(pool(x, torch.ones_like(weight)), pool(x))
+    assert torch.equal(pool(x, weight), pool(x * weight))
+    assert not torch.allclose(pool(x, weight), pool(x))

@@ -14,6 +14,7 @@ from vpr_ros.errors import ConfigError, TrainingError
 
 SIZE = (3, 4)
 feature_maps = arrays(np.float32, (2, 5, *SIZE), elements=st.floats(-10, 10, width=32)).map(torch.from_numpy)
+seeds = st.integers(0, 2**32 - 1)
 
 
 def pooling(clusters: int, channels: int) -> NetVLADPooling:
@@ -21,8 +22,15 @@ def pooling(clusters: int, channels: int) -> NetVLADPooling:
     return NetVLAD(clusters=clusters).build(channels, SIZE)
 
 
-def slow_netvlad(x: np.ndarray, assignment: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """One (C, h, w) map, equations 1 to 4 of the paper with loops."""
+def random_maps(seed: int) -> tuple[Tensor, Tensor]:
+    """Features and weights of two images."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(2, 5, *SIZE, generator=generator, dtype=torch.float64)
+    return features, 0.01 + torch.rand(2, 1, *SIZE, generator=generator, dtype=torch.float64)
+
+
+def slow_netvlad(x: np.ndarray, weight: np.ndarray, assignment: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """One (C, h, w) map, equations 1 to 4 of the paper with loops; weights (h, w) of its residuals."""
     clusters, channels = centres.shape
     vlad = np.zeros((clusters, channels))
     for i in range(x.shape[1]):
@@ -31,20 +39,21 @@ def slow_netvlad(x: np.ndarray, assignment: np.ndarray, centres: np.ndarray) -> 
             scores = [float(assignment[k] @ local) for k in range(clusters)]
             shares = [np.exp(score) / sum(np.exp(other) for other in scores) for score in scores]
             for k in range(clusters):
-                vlad[k] += shares[k] * (local - centres[k])
+                vlad[k] += weight[i, j] * shares[k] * (local - centres[k])
     for k in range(clusters):
         vlad[k] /= np.linalg.norm(vlad[k])
     return vlad.ravel() / np.linalg.norm(vlad)
 
 
 def test_against_the_paper_with_loops() -> None:
-    pool, x = pooling(6, 5).double(), torch.randn(2, 5, *SIZE, dtype=torch.float64)
+    pool, (x, weight) = pooling(6, 5).double(), random_maps(0)
     with torch.no_grad():
         pool.assignment.weight.mul_(10)  # far from even shares
-        found = pool(x).numpy()
-        weights = pool.assignment.weight[:, :, 0, 0].numpy()
-        expected = [slow_netvlad(each, weights, pool.centres.numpy()) for each in x.numpy()]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+        assignment, centres = pool.assignment.weight[:, :, 0, 0].numpy(), pool.centres.numpy()
+        for weights in (None, weight):
+            counts = np.ones((2, *SIZE)) if weights is None else weights[:, 0].numpy()
+            expected = [slow_netvlad(*each, assignment, centres) for each in zip(x.numpy(), counts, strict=True)]
+            np.testing.assert_allclose(pool(x, weights).numpy(), expected, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=50)
@@ -55,6 +64,41 @@ def test_unit_length_wherever_the_features_are(x: Tensor, order: list[int]) -> N
         found, moved = pool(x), pool(x.flatten(2)[:, :, order].unflatten(2, SIZE))
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
     torch.testing.assert_close(moved, found, atol=1e-4, rtol=0)
+
+
+@settings(deadline=None, max_examples=50)
+@given(x=feature_maps)
+def test_weights_of_one_are_none(x: Tensor) -> None:
+    pool = pooling(4, 5)
+    assert torch.equal(pool(x, torch.ones(2, 1, *SIZE)), pool(x))
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=seeds, scale=st.floats(0.01, 100))
+def test_only_ratios_of_weights_matter(seed: int, scale: float) -> None:
+    pool, (x, weight) = pooling(4, 5).double(), random_maps(seed)
+    torch.testing.assert_close(pool(x, scale * weight), pool(x, weight))
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=seeds, column=st.integers(1, SIZE[1] - 1))
+def test_what_weighs_nothing_is_not_there(seed: int, column: int) -> None:
+    pool, (x, weight) = pooling(4, 5).double(), random_maps(seed)
+    weight[..., column:] = 0
+    torch.testing.assert_close(pool(x, weight), pool(x[..., :column], weight[..., :column]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=seeds)
+def test_a_mask_multiplied_into_the_features_cancels(seed: int) -> None:
+    pool, (x, weight) = pooling(4, 5).double(), random_maps(seed)
+    torch.testing.assert_close(pool(x * weight), pool(x))
+    assert not torch.allclose(pool(x, weight), pool(x))  # why the weight is an argument
+
+
+def test_an_image_that_weighs_nothing_has_no_descriptor() -> None:
+    pool, (x, weight) = pooling(4, 5).double(), random_maps(0)
+    assert (pool(x, 0 * weight) == 0).all()
 
 
 def test_the_literature_has_32768_dimensions() -> None:

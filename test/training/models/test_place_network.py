@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +79,38 @@ def test_preprocessing_is_that_of_the_backbone() -> None:
         torch.testing.assert_close(net.features(images()), expected, atol=1e-4, rtol=1e-4)
 
 
+ATTENTION = ("se", "bam", "cbam", "crn", "deattention")
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+@torch.no_grad()
+def test_attention_changes_the_descriptor_until_it_is_left_out(kind: str) -> None:
+    plain, net = network(dim=8), network(attention={"kind": kind}, dim=8)
+    net.load_state_dict(plain.state_dict(), strict=False)
+    described, mask = net.with_mask(images())
+    assert torch.equal(described, net(images()))
+    assert (mask is None) == (kind in ("se", "bam"))
+    assert mask is None or mask.shape == (3, 1, 8, 12)
+    assert (described - plain(images())).abs().max() > 1e-4
+    with net.without_attention():
+        torch.testing.assert_close(net(images()), plain(images()))
+    assert torch.equal(described, net(images()))
+
+
+@torch.no_grad()
+def test_a_weight_in_the_features_is_lost_on_netvlad() -> None:
+    """As in the public code of the de-attention paper: without squeeze-and-excitation the mask does nothing there."""
+    attention = {"kind": "deattention", "squeeze_excitation": False}
+    pool = {"kind": "netvlad", "clusters": 4}
+    plain = network(pool=pool)
+    weighing, multiplying = (network(pool=pool, attention=attention, weight_features=w) for w in (False, True))
+    for net in (weighing, multiplying):
+        net.load_state_dict(plain.state_dict(), strict=False)
+        net.attention.accumulation[0].weight.abs_().mul_(30)  # a mask that is not the same everywhere
+    torch.testing.assert_close(multiplying(images()), plain(images()), atol=1e-5, rtol=0)
+    assert (weighing(images()) - plain(images())).abs().max() > 1e-4
+
+
 def test_training_leaves_batch_normalisation_as_it_was() -> None:
     net = network().train()
     before = net.backbone.bn1.running_mean.clone()
@@ -122,26 +153,6 @@ def test_whitening_whitens_the_projection() -> None:
         net.whiten(pooled[:8])
     with pytest.raises(ConfigError, match=r"no projection to whiten: set network\.dim"):
         network().whiten(pooled)
-
-
-def test_netvlad_is_initialised_from_images() -> None:
-    net = network(pool={"kind": "netvlad", "clusters": 4})
-    before = net.pool.centres.detach().clone()
-    net.train()
-    net.initialise(iter([images(2), images(3)]), seed=1)
-    assert net.training
-    assert not torch.equal(before, net.pool.centres)
-    again = network(pool={"kind": "netvlad", "clusters": 4})
-    again.initialise([images(2), images(3)], seed=1)
-    assert torch.equal(again.pool.centres, net.pool.centres)
-
-
-def test_other_poolings_read_no_image() -> None:
-    def unread() -> Iterator[Tensor]:
-        raise AssertionError("read")
-        yield
-
-    network().initialise(unread())
 
 
 # --- export -----------------------------------------------------------------------------------------------------------

@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 
 from training.models.pooling import Average, GeM, Max
 from vpr_ros.errors import ConfigError
 
 SIZE = (3, 4)
 feature_maps = arrays(np.float64, (2, 5, *SIZE), elements=st.floats(0.01, 10)).map(torch.from_numpy)
+weight_maps = arrays(np.float64, (2, 1, *SIZE), elements=st.floats(0.01, 10)).map(torch.from_numpy)
 powers = st.floats(1.0, 8.0)
+poolings = pytest.mark.parametrize("options", [Average(), Max(), GeM(), GeM(rows=2, columns=3)], ids=repr)
 
 
 def gem(x: Tensor, p: float) -> Tensor:
@@ -115,3 +118,43 @@ def test_a_grid_pools_each_cell_by_itself(x: Tensor, rows: int, columns: int) ->
 def test_a_grid_finer_than_the_map_is_refused() -> None:
     with pytest.raises(ConfigError, match="a 4 x 1 grid does not fit a 3 x 4 feature map"):
         GeM(rows=4).build(5, SIZE)
+
+
+# --- weights of attention ---------------------------------------------------------------------------------------------
+
+
+@poolings
+@settings(deadline=None, max_examples=50)
+@given(x=feature_maps)
+def test_weights_of_one_are_none(options: Average | Max | GeM, x: Tensor) -> None:
+    pool = options.build(5, SIZE).double()
+    assert torch.equal(pool(x, torch.ones(2, 1, *SIZE, dtype=torch.float64)), pool(x))
+
+
+@poolings
+@settings(deadline=None, max_examples=50)
+@given(x=feature_maps, weight=weight_maps, scale=st.floats(0.1, 10))
+def test_only_ratios_of_weights_turn_the_descriptor(
+    options: Average | Max | GeM, x: Tensor, weight: Tensor, scale: float
+) -> None:
+    pool = options.build(5, SIZE).double()
+    found, scaled = (functional.normalize(pool(x, w), dim=1) for w in (weight, scale * weight))
+    torch.testing.assert_close(scaled, found)
+
+
+def test_gem_weighs_before_the_power() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.rand(1, 2, *SIZE, dtype=torch.float64), torch.rand(1, 1, *SIZE, dtype=torch.float64)
+    found = GeM(p=2.5).build(2, SIZE).double()(x, weight)[0]
+    for c in range(2):
+        total = 0.0
+        for i in range(3):
+            for j in range(4):
+                total += max(float(x[0, c, i, j] * weight[0, 0, i, j]), 1e-6) ** 2.5
+        assert found[c].item() == pytest.approx((total / 12) ** (1 / 2.5))
+
+
+def test_average_and_max_of_a_weighted_map() -> None:
+    x, weight = torch.tensor([[[[2.0, 4.0], [6.0, -8.0]]]]), torch.tensor([[[[1.0, 2.0], [0.0, 0.5]]]])
+    assert Average().build(1, (2, 2))(x, weight).item() == (2 + 8 + 0 - 4) / 4
+    assert Max().build(1, (2, 2))(x, weight).item() == 8

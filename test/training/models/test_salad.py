@@ -55,3 +55,23 @@ def test_everything_learns() -> None:
 def test_a_map_without_room_for_the_dustbin_is_refused() -> None:
     with pytest.raises(ConfigError, match="more positions than its 64 clusters, the feature map has 8 x 8"):
         Salad().build(512, (8, 8))
+
+
+def test_a_weight_is_of_what_positions_give() -> None:
+    torch.manual_seed(0)
+    pool, x = Salad(clusters=4, cluster_dim=6, scene_dim=5).build(7, (3, 4)), torch.randn(2, 7, 3, 4)
+    weight = torch.rand(2, 1, 3, 4)
+    with torch.no_grad():
+        assert torch.equal(pool(x, torch.ones_like(weight)), pool(x))
+        found, local = pool(x, weight).numpy(), pool.features(x).flatten(2).numpy()
+        shares = transport(pool.scores(x).flatten(2), pool.dustbin).numpy()
+        scene = pool.scene((x * weight).mean(dim=(2, 3), keepdim=True))[:, :, 0, 0].numpy()
+    for n in range(2):
+        vectors = []
+        for k in range(4):
+            given = np.zeros(6)
+            for i, counts in enumerate(weight[n].flatten().tolist()):
+                given += counts * shares[n, k, i] * local[n, :, i]
+            vectors.append(given / np.linalg.norm(given))
+        expected = np.concatenate([*vectors, scene[n] / np.linalg.norm(scene[n])])
+        np.testing.assert_allclose(found[n], expected / np.linalg.norm(expected), atol=1e-6)
