@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from html_pages import check_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from html_pages import check_page
 from small_worlds import texture
 
 from training.checkpoint import save_network
