@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.errors import ImageError
-from vpr_ros.images import ENCODINGS, camera_from_info, decode_compressed, decode_image, read_image, resize
+from vpr_ros.images import ENCODINGS, camera_from_info, decode_compressed, decode_image, overlay, read_image, resize
 
 RNG = np.random.default_rng(0)
 
@@ -344,6 +344,19 @@ def test_resize_to_the_same_size_changes_nothing():
     assert resize(flipped, 60, 40).flags.c_contiguous
     with pytest.raises(ImageError, match="60 x 40 px to 0 x 40"):
         resize(image, 0, 40)
+
+
+def test_an_overlay_reddens_what_the_mask_ignores_and_leaves_the_rest():
+    image = RNG.integers(0, 256, (40, 60, 3), np.uint8)
+    assert np.array_equal(overlay(image, np.ones((4, 6), np.float32)), image)
+    ignored = overlay(image, np.zeros((4, 6), np.float32))
+    assert np.abs(ignored - (0.4 * image + 0.6 * np.array([255, 0, 0]))).max() <= 0.51
+    mask = np.ones((4, 6), np.float32)
+    mask[:, 3:] = 0
+    mixed = overlay(image, mask)
+    assert np.array_equal(mixed[:, :25], image[:, :25])  # half a cell from the border between the two
+    assert np.array_equal(mixed[:, 35:], ignored[:, 35:])
+    assert not np.array_equal(mixed[:, 25:35], image[:, 25:35])
 
 
 def test_rclpy_messages_decode_like_any_other():

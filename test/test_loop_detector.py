@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masked_models import save_masked_grid_model
 from small_worlds import texture
 
 from vpr_ros.config import Config, EngineConfig
-from vpr_ros.engines import Engine, open_engine
-from vpr_ros.errors import FrameOrderError
+from vpr_ros.engines import Engine, describe_image, describe_image_with_mask, open_engine
+from vpr_ros.errors import FrameOrderError, ModelError
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Camera, Frame, MatchStatus, PlaceMatch
@@ -190,3 +193,20 @@ def test_every_stage_is_announced(engine: Engine) -> None:
     loops = LoopDetector(Config.from_flat(BASE | {"verification.enabled": True}), engine, stage=stage)
     visit(loops, [0, 1, 2, 3, 4, 5, 0])
     assert set(seen) == {"describe", "search", "match", "verify", "remember"}
+
+
+def test_an_answer_has_the_mask_if_asked_and_it_costs_no_second_inference(tmp_path: Path, engine: Engine) -> None:
+    masked = open_engine(PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx")), EngineConfig(threads=1))
+    counted = Mock(wraps=masked, model=masked.model)
+    loops = detector(counted)
+    answers = [loops.process(frame(place, place), with_mask=place == 1) for place in range(3)]
+    assert [call[0] for call in counted.method_calls] == ["describe", "describe_with_mask", "describe"]
+    assert (answers[0].mask, answers[2].mask) == (None, None)
+    _, mask = describe_image_with_mask(masked, frame(1, 1).image)
+    np.testing.assert_array_equal(answers[1].mask, mask)
+    np.testing.assert_array_equal(loops.map.keyframes[1].descriptor, describe_image(engine, frame(1, 1).image))
+
+
+def test_a_mask_that_the_model_does_not_have(engine: Engine) -> None:
+    with pytest.raises(ModelError, match="model grid has no mask"):
+        detector(engine).process(frame(0, 0), with_mask=True)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from masked_models import CELLS, save_masked_grid_model
+from onnx import TensorProto
 from small_worlds import save_grid_model
 
 from vpr_ros.config import EngineConfig
-from vpr_ros.engines import describe_image, open_engine
+from vpr_ros.engines import describe_image, describe_image_with_mask, open_engine
 from vpr_ros.errors import ModelError
 from vpr_ros.model import FORMAT, PlaceModel, shipped_model
 
@@ -35,6 +37,53 @@ def test_an_image_of_any_size_is_resized(grid_model: PlaceModel) -> None:
     small = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     large = np.kron(small, np.ones((4, 4, 1), np.uint8))
     np.testing.assert_allclose(describe_image(engine, large), describe_image(engine, small), atol=1e-5)
+
+
+def test_a_mask_comes_with_the_descriptors_that_come_without_it(tmp_path: Path, grid_model: PlaceModel) -> None:
+    model = PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx"))
+    assert model.mask_size == CELLS
+    assert model.dim == grid_model.dim
+    engine = open_engine(model, EngineConfig(threads=1))
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+    descriptors, masks = engine.describe_with_mask(images)
+    np.testing.assert_array_equal(descriptors, engine.describe(images))
+    cells = images.reshape(3, CELLS[0], 8, CELLS[1], 8, 3)
+    np.testing.assert_allclose(masks, cells.mean((2, 4, 5)) / 255, atol=1e-6)
+    assert masks.dtype == np.float32
+    descriptor, mask = describe_image_with_mask(engine, np.kron(images[1], np.ones((4, 4, 1), np.uint8)))
+    np.testing.assert_allclose(descriptor, descriptors[1], atol=1e-5)
+    np.testing.assert_allclose(mask, masks[1], atol=1e-5)
+
+
+def test_a_model_without_a_mask_has_none_to_give(grid_model: PlaceModel) -> None:
+    assert grid_model.mask_size is None
+    images = np.zeros((1, 48, 64, 3), np.uint8)
+    with pytest.raises(ModelError, match="model grid has no mask"):
+        open_engine(grid_model, EngineConfig()).describe_with_mask(images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "last", "has"),
+    [
+        (TensorProto.DOUBLE, ["n", *CELLS], ("Cast", {"to": TensorProto.DOUBLE}), r"tensor\(double\) \['n', 6, 8\]"),
+        (TensorProto.FLOAT, ["n", 48], ("Flatten", {}), r"tensor\(float\) \['n', 48\]"),
+        (TensorProto.FLOAT, ["n", 5, 8], ("Relu", {}), r"tensor\(float\) \['n', None, 8\]"),  # its graph makes 6
+    ],
+)
+def test_a_mask_that_is_none_is_refused(
+    tmp_path: Path, kind: int, shape: list[int | str], last: tuple[str, dict[str, int]], has: str
+) -> None:
+    path = save_masked_grid_model(tmp_path / "masked.onnx", ("mask", kind, shape), last)
+    with pytest.raises(ModelError, match=rf"masked\.onnx: its mask must be float \(N, h, w\) .*; it is {has}"):
+        PlaceModel.open(path)
+
+
+def test_other_outputs_are_ignored(tmp_path: Path, grid_model: PlaceModel) -> None:
+    path = save_masked_grid_model(
+        tmp_path / "more.onnx", ("cells_of_grey", TensorProto.FLOAT, ["n", 48]), ("Flatten", {})
+    )
+    model = PlaceModel.open(path)
+    assert (model.mask_size, model.dim) == (None, grid_model.dim)
 
 
 def test_a_missing_model(tmp_path: Path) -> None:

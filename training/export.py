@@ -9,9 +9,11 @@ The first is a network of training.train, the second the description of a publis
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -19,9 +21,10 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import helper
-from torch import nn
+from torch import Tensor, nn
 
 from training.checkpoint import load_network, read_metadata
+from training.models.place_network import PlaceNetwork
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
 from training.onnx_graphs import torch_graph, wrapped_graph
 from vpr_ros.config import EngineConfig
@@ -32,11 +35,15 @@ from vpr_ros.model import FORMAT, PlaceModel
 from vpr_ros.sources.folders import image_files
 
 LEAST_COSINE = 0.9999
+MOST_MASK_DIFFERENCE = 1e-3
 REAL_IMAGES = 32
 """So many of a folder, evenly spread, are compared."""
 BATCH = 8
 
+T = TypeVar("T")
 Describe = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Attend = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Images (N, H, W, 3) -> masks (N, h, w)."""
 
 
 def export(
@@ -50,9 +57,12 @@ def export(
 ) -> PlaceModel:
     """Write the model of a torch network on the CPU: (N, H, W, 3) uint8 RGB -> (N, D) float of unit length.
 
+    A place network whose attention has a mask gets it as a second output, (N, h, w), and if its recipe guided that mask
+    the metadata `ignores` names what the mask was taught to leave out.
+
     Descriptors of random and constant images, and of `real_images` (N, H, W, 3), must have a cosine of at least 0.9999
-    between the file and torch. Raises ModelError, leaving what was at `path`, if they have not, if the network breaks
-    that contract or torch cannot export it.
+    between the file and torch, and masks may differ by 0.001. Raises ModelError, leaving what was at `path`, if that is
+    not so, if the network breaks that contract or torch cannot export it.
     """
 
     def describe(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,7 +74,46 @@ def export(
     network.eval()
     images = parity_images(width, height, real_images)
     dim = describe(images[:2]).shape[1]
-    return _write(torch_graph(network, images[:2], dim), path, metadata, describe, images)
+    masked = _with_mask(network, images[:2])
+    if masked is None:
+        return _write(torch_graph(network, images[:2], dim), path, metadata, describe, images)
+    graph = torch_graph(masked, images[:2], dim, masked.attend(images[:2]).shape[1:])
+    return _write(graph, path, {**metadata, "ignores": _ignores(metadata)}, describe, images, masked.attend)
+
+
+class _WithMask(nn.Module):
+    """What a place network with a mask is exported as: images -> descriptors (N, D) and masks (N, h, w)."""
+
+    def __init__(self, network: PlaceNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        descriptors, mask = self.network.with_mask(images)
+        assert mask is not None  # else it would not be exported as this
+        return descriptors, mask[:, 0]
+
+    @torch.no_grad()
+    def attend(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The masks (N, h, w). Raises ModelError for one that leaves 0 to 1."""
+        masks = self(torch.from_numpy(images))[1].numpy()
+        if not (masks.min() >= 0 and masks.max() <= 1):
+            raise ModelError(f"the mask of the network goes from {masks.min():.3g} to {masks.max():.3g}, not 0 to 1")
+        return masks
+
+
+@torch.no_grad()
+def _with_mask(network: nn.Module, images: NDArray[np.uint8]) -> _WithMask | None:
+    """None for a network without a mask."""
+    if isinstance(network, PlaceNetwork) and network.with_mask(torch.from_numpy(images))[1] is not None:
+        return _WithMask(network).eval()  # torch.onnx puts everything back into the mode of the outermost module
+    return None
+
+
+def _ignores(metadata: Mapping[str, str]) -> str:
+    """The categories that the mask of a trained network was taught to ignore, empty if nothing taught it."""
+    guidance = json.loads(metadata.get("recipe", "{}")).get("guidance") or {}
+    return ", ".join(guidance.get("categories", ()))
 
 
 def export_published(
@@ -93,22 +142,35 @@ def export_published(
 def parity(describe: Describe, model: PlaceModel, images: NDArray[np.uint8]) -> float:
     """The smallest cosine between the descriptors of `describe` and of the model over (N, H, W, 3) images.
 
-    The first image is described alone, as on the robot, the others in batches. Raises ModelError if the model does not
-    run on them.
+    Raises ModelError if the model does not run on them.
+    """
+    cosines = []
+    for batch, found in _run(open_engine(model, EngineConfig()).describe, images):
+        check_descriptors(found, batch, "the exported model")
+        cosines.append(np.sum(describe(batch) * found, axis=1).min())
+    return float(min(cosines))
+
+
+def mask_difference(attend: Attend, model: PlaceModel, images: NDArray[np.uint8]) -> float:
+    """The largest difference between the masks of `attend` and of the model over (N, H, W, 3) images.
+
+    Raises ModelError if the model does not run on them.
     """
     engine = open_engine(model, EngineConfig())
-    cosines = []
+    return float(np.max([np.abs(attend(b) - masks).max() for b, (_, masks) in _run(engine.describe_with_mask, images)]))
+
+
+def _run(model: Callable[[NDArray[np.uint8]], T], images: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], T]]:
+    """Images and what a model makes of them: the first alone, as on the robot, the others in batches."""
     for batch in np.split(images, range(1, len(images), BATCH)):
         try:
-            found = engine.describe(batch)
+            found = model(batch)
         except Exception as error:  # onnxruntime raises its own classes, none of them public
             raise ModelError(
                 f"the exported model does not run on {len(batch)} images: is the batch size in its graph? "
                 f"({first_line(error)})"
             ) from error
-        check_descriptors(found, batch, "the exported model")
-        cosines.append(np.sum(describe(batch) * found, axis=1).min())
-    return float(min(cosines))
+        yield batch, found
 
 
 def parity_images(width: int, height: int, real_images: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -132,7 +194,12 @@ def read_images(folder: Path | None, width: int, height: int) -> NDArray[np.uint
 
 
 def _write(
-    proto: onnx.ModelProto, path: Path, metadata: Mapping[str, str], describe: Describe, images: NDArray[np.uint8]
+    proto: onnx.ModelProto,
+    path: Path,
+    metadata: Mapping[str, str],
+    describe: Describe,
+    images: NDArray[np.uint8],
+    attend: Attend | None = None,
 ) -> PlaceModel:
     """Under another name until it is checked. Raises ModelError, leaving what was at `path`."""
     partial = path.with_name(f"{path.name}.partial")
@@ -148,6 +215,14 @@ def _write(
                 f"the exported model differs from the network: cosine {cosine:.6f}, at least {LEAST_COSINE} is needed"
             )
         measured = f"cosine >= {cosine:.7f} over {len(images)} images"
+        if attend is not None:
+            difference = mask_difference(attend, PlaceModel.open(partial), images)
+            if not difference <= MOST_MASK_DIFFERENCE:
+                raise ModelError(
+                    f"the exported mask differs from the network's by {difference:.4f}, "
+                    f"at most {MOST_MASK_DIFFERENCE} is allowed"
+                )
+            measured += f", mask within {difference:.1e}"
         helper.set_model_props(proto, known | {"parity": measured})
         onnx.save(proto, partial)
         os.replace(partial, path)

@@ -1,4 +1,7 @@
-"""Networks as ONNX graphs: images `uint8 (n, H, W, 3)` RGB in, descriptors `float32 (n, D)` out, for any n."""
+"""Networks as ONNX graphs: images `uint8 (n, H, W, 3)` RGB in, descriptors `float32 (n, D)` out, for any n.
+
+One with a mask has it as a second output, `float32 (n, h, w)`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from torch import nn
 
 from training.models.published import OnnxModel, Preprocessing, first_line
 from vpr_ros.errors import ModelError
+from vpr_ros.model import MASK
 
 OLDEST_OPSET = 7
 """Since then Mul, Sub and Div broadcast; no other operator that we add has changed from there on."""
@@ -30,26 +34,34 @@ _Step = tuple[str, list[str], dict[str, Any]]
 """An operator, its constants and its attributes."""
 
 
-def torch_graph(network: nn.Module, images: NDArray[np.uint8], dim: int) -> onnx.ModelProto:
+def torch_graph(
+    network: nn.Module, images: NDArray[np.uint8], dim: int, mask_size: tuple[int, int] | None = None
+) -> onnx.ModelProto:
     """The ONNX graph of a torch network. Raises ModelError if torch cannot make one.
 
-    It sees two images, because an axis of length 1 can be mistaken for one that broadcasts.
+    With a `mask_size` (h, w) the network returns descriptors and masks. It sees two images, because an axis of length 1
+    can be mistaken for one that broadcasts.
     """
     example = torch.from_numpy(images)
+    outputs = [_descriptors(dim)]
+    if mask_size is not None:
+        outputs.append(helper.make_tensor_value_info(MASK, TensorProto.FLOAT, ["n", *mask_size]))
+    names = [output.name for output in outputs]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what tracing might get wrong: parity shows whether it did
             try:
-                proto = _traced(network, example)
+                proto = _traced(network, example, names)
             except RuntimeError:  # with any n it cannot know sizes that CosPlace's and EigenPlaces' GeM asks for
-                proto = _captured(network, example)
+                proto = _captured(network, example, names)
     except RuntimeError as error:
         raise ModelError(f"torch cannot export the network: {first_line(error)}") from error
-    proto.graph.output[0].CopyFrom(_descriptors(dim))  # tracing can lose D
+    for found, declared in zip(proto.graph.output, outputs, strict=True):
+        found.CopyFrom(declared)  # tracing can lose D
     return proto
 
 
-def _traced(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def _traced(network: nn.Module, example: torch.Tensor, outputs: list[str]) -> onnx.ModelProto:
     """By torch's older exporter: it is fast, and the newer one has mistranslated a GeM (cosine 0.47)."""
     content = io.BytesIO()
     with _silence():
@@ -58,21 +70,21 @@ def _traced(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
             (example,),
             content,  # type: ignore[arg-type]  # torch's annotation has forgotten it
             input_names=["images"],
-            output_names=["descriptors"],
-            dynamic_axes={"images": {0: "n"}, "descriptors": {0: "n"}},
+            output_names=outputs,
+            dynamic_axes={name: {0: "n"} for name in ("images", *outputs)},
             opset_version=17,
             dynamo=False,
         )
     return onnx.load_from_string(content.getvalue())
 
 
-def _captured(network: nn.Module, example: torch.Tensor) -> onnx.ModelProto:
+def _captured(network: nn.Module, example: torch.Tensor, outputs: list[str]) -> onnx.ModelProto:
     """By torch's newer exporter."""
     program = torch.onnx.export(
         network,
         (example,),
         input_names=["images"],
-        output_names=["descriptors"],
+        output_names=outputs,
         dynamic_shapes=({0: torch.export.Dim("n")},),
         opset_version=18,
         dynamo=True,

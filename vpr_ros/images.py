@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError
-from vpr_ros.types import Camera, Image
+from vpr_ros.types import Camera, Image, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,18 @@ def resize(image: Image, width: int, height: int) -> Image:
         if image.shape[1::-1] != size:
             image = cv2.resize(image, size, interpolation=interpolation)
     return np.ascontiguousarray(image)
+
+
+IGNORED_COLOUR = (255, 0, 0)
+IGNORED_OPACITY = 0.6
+"""Of that colour where a mask is 0: what is ignored can still be recognised."""
+
+
+def overlay(image: Image, mask: Mask) -> Image:
+    """(H, W, 3): the image, the redder the less a mask (h, w) over the whole of it lets count."""
+    size = image.shape[1::-1]
+    opacity = IGNORED_OPACITY * (1 - cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR))
+    return cv2.blendLinear(image, np.full_like(image, IGNORED_COLOUR), 1 - opacity, opacity)
 
 
 def _known() -> str:

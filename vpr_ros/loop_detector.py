@@ -11,12 +11,22 @@ from functools import lru_cache, partial
 import numpy as np
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, describe_image
+from vpr_ros.engines import Engine, describe_image, describe_image_with_mask
 from vpr_ros.errors import FrameOrderError
 from vpr_ros.keyframes import is_new_keyframe
 from vpr_ros.matching import Island, Links, consistent_count, eligible_stop, is_ambiguous, islands
 from vpr_ros.place_map import PlaceMap
-from vpr_ros.types import Descriptor, Frame, Keyframe, LocalFeatures, MatchStatus, PlaceMatch, Thumbnail, Verification
+from vpr_ros.types import (
+    Descriptor,
+    Frame,
+    Keyframe,
+    LocalFeatures,
+    Mask,
+    MatchStatus,
+    PlaceMatch,
+    Thumbnail,
+    Verification,
+)
 from vpr_ros.verification import GeometricVerifier
 
 Stage = Callable[[str], AbstractContextManager[object]]
@@ -32,6 +42,7 @@ class _Query:
 
     frame: Frame
     descriptor: Descriptor
+    mask: Mask | None
     travelled_m: float | None
 
 
@@ -75,14 +86,15 @@ class LoopDetector:
         self._links = Links(config.consistency.max_gap, self.map.links)
         self._recent_bests = deque(self._recent_bests, maxlen=config.consistency.window - 1)
 
-    def process(self, frame: Frame) -> PlaceMatch:
+    def process(self, frame: Frame, with_mask: bool = False) -> PlaceMatch:
         """Look the frame up in the map, then add it if it is a keyframe.
 
-        Raises FrameOrderError, without a trace in the map, for a frame that is not newer than the last one.
+        `with_mask` puts what the model attended to into the answer. Raises FrameOrderError, without a trace in the map,
+        for a frame that is not newer than the last one, and ModelError for a mask that the model does not have.
         """
         self._follow_clock(frame)
         with self._stage("describe"):
-            query = _Query(frame, describe_image(self.engine, frame.image), self._travelled_m)
+            query = self._describe(frame, with_mask)
         match = self._match(query)
         self._recent_bests.append(match.match_id)
         keyframe_id = self._remember(query)
@@ -91,7 +103,12 @@ class LoopDetector:
             if keyframe_id is not None and match.match_id is not None:
                 self.map.links.append((match.match_id, keyframe_id))
                 self._links.add(match.match_id, keyframe_id)
-        return replace(match, keyframe_id=keyframe_id)
+        return replace(match, keyframe_id=keyframe_id, mask=query.mask)
+
+    def _describe(self, frame: Frame, with_mask: bool) -> _Query:
+        if with_mask:
+            return _Query(frame, *describe_image_with_mask(self.engine, frame.image), self._travelled_m)
+        return _Query(frame, describe_image(self.engine, frame.image), None, self._travelled_m)
 
     def _match(self, query: _Query) -> PlaceMatch:
         config, frame = self.config, query.frame

@@ -1,12 +1,13 @@
 """The model: one ONNX file that holds preprocessing, network and whitening.
 
 Input `uint8 (N, H, W, 3)` RGB, output `float32 (N, D)` of unit length; everything else is in the file's metadata.
+A model with attention may have another output `mask`, `float32 (N, h, w)`, from 0 (ignored) to 1 (counts).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from vpr_ros.share import shared_files
 
 FORMAT = "vpr_ros.place_model.1"
 """Value of the metadata key `format`; another one is another contract."""
+MASK = "mask"
+"""Name of the output that is a mask."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceModel:
-    """A checked model file. `id` is the sha256 of its bytes: maps and engines remember it."""
+    """A checked model file. `id` is the sha256 of its bytes: maps and engines remember it.
+
+    `mask_size` is (h, w) of its mask, None for a model without one.
+    """
 
     path: Path
     id: str
@@ -29,6 +35,7 @@ class PlaceModel:
     dim: int
     width: int
     height: int
+    mask_size: tuple[int, int] | None
     metadata: Mapping[str, str]
     content: bytes
 
@@ -72,9 +79,20 @@ class PlaceModel:
             dim=out[1],
             width=shape[2],
             height=shape[1],
+            mask_size=_mask_size(path, outputs[1:]),
             metadata=metadata,
             content=content,
         )
+
+
+def _mask_size(path: Path, outputs: Sequence[onnxruntime.NodeArg]) -> tuple[int, int] | None:
+    """(h, w) of the mask among the outputs, None if there is none. Raises ModelError for one that is no mask."""
+    mask = next((output for output in outputs if output.name == MASK), None)
+    if mask is None:
+        return None
+    if mask.type != "tensor(float)" or len(mask.shape) != 3 or not all(isinstance(n, int) for n in mask.shape[1:]):
+        raise ModelError(f"{path}: its mask must be float (N, h, w) with fixed h and w; it is {mask.type} {mask.shape}")
+    return mask.shape[1], mask.shape[2]
 
 
 def shipped_model() -> Path:

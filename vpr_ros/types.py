@@ -15,6 +15,8 @@ Image = NDArray[np.uint8]
 """(H, W, 3) uint8, RGB."""
 Descriptor = NDArray[np.float32]
 """(D,) float32, unit length."""
+Mask = NDArray[np.float32]
+"""(h, w) float32 over the whole image, from 0 (ignored) to 1 (counts)."""
 Pose = NDArray[np.float64]
 """(4, 4) float64, a rigid transform."""
 
@@ -167,6 +169,8 @@ class PlaceMatch:
     verification: Verification | None = None
     candidates: tuple[Candidate, ...] = field(default=())
     """Best first; what recall@k is computed from."""
+    mask: Mask | None = None
+    """What the model attended to, where that was asked for."""
 
     @property
     def accepted(self) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import pytest
 from harness import NodeUnderTest, camera_info_msg, image_msg, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from masked_models import save_masked_grid_model
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_worlds import texture
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
@@ -24,6 +26,7 @@ from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.bags import BagWriter
 from vpr_ros.config import Config
+from vpr_ros.images import decode_compressed
 from vpr_ros.replay import replay
 from vpr_ros.ros.messages import time_msg
 from vpr_ros.sources import BagSource
@@ -257,6 +260,40 @@ def test_odometry_reaches_the_detector_and_the_markers(node: NodeUnderTest) -> N
     dots, lines = wait_until(lambda: drawn and len(drawn[-1].markers[0].points) == 6 and drawn[-1].markers)
     assert [p.x for p in dots.points] == [100.0 * i for i in range(6)]
     assert (dots.header.frame_id, len(lines.points)) == ("odom", 0)
+
+
+def test_attention_is_shown_while_somebody_watches(parameters: dict[str, object], tmp_path: Path) -> None:
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[:, :160] = 255  # the mask of the model is brightness: it ignores the right half
+    model = save_masked_grid_model(tmp_path / "masked.onnx")
+    with NodeUnderTest(parameters | {"model.path": str(model)}) as node:
+        ears = node.ears
+        wait_until(lambda: ears.count_publishers("/vpr/attention/compressed"))
+        ears.send_and_wait(image, 10 * S)
+        wait_until(lambda: _latency_is_known(node, "describe"))
+        assert not _latency_is_known(node, "attention")
+
+        shown: list[CompressedImage] = []
+        watching = ears.create_subscription(CompressedImage, "/vpr/attention/compressed", shown.append, 1)
+        seconds = count(11)
+        wait_until(lambda: ears.send_and_wait(image, next(seconds) * S) and shown, what="a picture")
+        wait_until(lambda: _latency_is_known(node, "attention"))
+        ears.destroy_subscription(watching)
+    assert 10 < shown[0].header.stamp.sec < next(seconds)
+    assert shown[0].header.frame_id == "camera"
+    picture = decode_compressed(shown[0]).astype(int)
+    assert picture.shape == image.shape
+    assert np.abs(picture[:, :130] - 255).max() <= 3
+    assert np.abs(picture[:, 190:] - (153, 0, 0)).max() <= 3
+
+
+def test_a_model_without_a_mask_has_no_attention_topic(node: NodeUnderTest) -> None:
+    assert node.ears.count_publishers("/vpr/markers") == 1
+    assert node.ears.count_publishers("/vpr/attention/compressed") == 0
+
+
+def _latency_is_known(node: NodeUnderTest, stage: str) -> bool:
+    return _value(node, f"{stage} p50", "vpr: place recognition") is not None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from small_worlds import texture
 from torch import Tensor, nn
 
 from training.export import export, export_file, main, parity_images, read_images
+from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.config import EngineConfig
 from vpr_ros.engines import open_engine
 from vpr_ros.errors import ModelError, SourceError
@@ -59,6 +61,28 @@ class Contrast(Tiny):
     def forward(self, images: Tensor) -> Tensor:
         pooled = self.maps(images).mean((2, 3)) / images.float().std((1, 2, 3))[:, None]
         return nn.functional.normalize(pooled, dim=1)
+
+
+class Attentive(PlaceNetwork):
+    """A real network, for images of 64 x 48 px and a mask of 6 x 8."""
+
+    def __init__(self, attention: str = "deattention") -> None:
+        torch.manual_seed(0)
+        backbone = {"name": "resnet18", "weights": "none", "last_block": "layer2"}
+        network = {"width": 64, "height": 48, "backbone": backbone, "attention": {"kind": attention}}
+        super().__init__(NetworkOptions.model_validate(network))
+
+
+class MaskOfTheBatch(Attentive):
+    def with_mask(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        descriptors, mask = super().with_mask(images)
+        return descriptors, mask / len(images)  # tracing makes a constant of it
+
+
+class MaskInPercent(Attentive):
+    def with_mask(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        descriptors, mask = super().with_mask(images)
+        return descriptors, 100 * mask
 
 
 class BrightnessOfTheBatch(Tiny):
@@ -124,6 +148,53 @@ def test_the_file_equals_torch_and_says_so(tmp_path: Path) -> None:
         expected = network(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(open_engine(model, EngineConfig()).describe(images), expected, atol=1e-5)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("attention", ["deattention", "crn", "cbam"])
+def test_a_mask_is_a_second_output(tmp_path: Path, attention: str) -> None:
+    network = Attentive(attention)
+    recipe = json.dumps({"guidance": {"categories": ["human", "sky"]}})
+    model = export(network, tmp_path / "model.onnx", width=64, height=48, metadata={"recipe": recipe})
+    assert model.mask_size == (6, 8)
+    assert model.metadata["ignores"] == "human, sky"
+    parity = re.fullmatch(r"cosine >= (\S+) over 9 images, mask within (\S+)", model.metadata["parity"])
+    assert parity
+    assert float(parity[1]) > 0.9999
+    assert float(parity[2]) < 1e-3
+    images = np.stack([texture(seed, 64, 48) for seed in range(3)])
+    with torch.no_grad():
+        expected, mask = network.with_mask(torch.from_numpy(images))
+    descriptors, masks = open_engine(model, EngineConfig()).describe_with_mask(images)
+    np.testing.assert_allclose(descriptors, expected, atol=1e-5)
+    np.testing.assert_allclose(masks, mask[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["bam", "se"])
+def test_attention_without_a_mask_has_one_output(tmp_path: Path, attention: str) -> None:
+    recipe = json.dumps({"guidance": None})
+    model = export(Attentive(attention), tmp_path / "model.onnx", width=64, height=48, metadata={"recipe": recipe})
+    assert model.mask_size is None
+    assert "mask" not in model.metadata["parity"]
+    assert [output.name for output in onnx.load(model.path).graph.output] == ["descriptors"]
+
+
+def test_a_mask_that_nothing_guided_ignores_nothing_in_particular(tmp_path: Path) -> None:
+    for metadata in ({}, {"recipe": '{"guidance": null}'}):
+        model = export(Attentive("crn"), tmp_path / "model.onnx", width=64, height=48, metadata=metadata)
+        assert "ignores" not in model.metadata
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (MaskOfTheBatch, r"exported mask differs from the network's by 0\.\d+, at most 0\.001 is allowed"),
+        (MaskInPercent, r"mask of the network goes from \d\S* to \d\S*, not 0 to 1"),
+    ],
+)
+def test_a_mask_that_is_not_the_networks_is_refused(tmp_path: Path, network: type[Attentive], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        export(network(), tmp_path / "model.onnx", width=64, height=48, metadata={})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from vpr_ros.config import EngineConfig
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeEngine
 from vpr_ros.images import resize
 from vpr_ros.model import PlaceModel
-from vpr_ros.types import Descriptor, Image
+from vpr_ros.types import Descriptor, Image, Mask
 
 
 class Engine(Protocol):
@@ -23,6 +23,9 @@ class Engine(Protocol):
     def describe(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, H, W, 3) RGB uint8 -> (N, D) float32, unit length."""
 
+    def describe_with_mask(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `describe`, and masks (N, h, w) float32 in [0, 1]. Raises ModelError for a model that has none."""
+
 
 def open_engine(model: PlaceModel, config: EngineConfig) -> Engine:
     """The engine that `config.backend` names; `auto` is ONNX Runtime, the only one there is yet."""
@@ -33,3 +36,10 @@ def describe_image(engine: Engine, image: Image) -> Descriptor:
     """(D,) descriptor of one image of any size."""
     model = engine.model
     return engine.describe(resize(image, model.width, model.height)[None])[0]
+
+
+def describe_image_with_mask(engine: Engine, image: Image) -> tuple[Descriptor, Mask]:
+    """(D,) descriptor and (h, w) mask of one image of any size. Raises ModelError for a model without a mask."""
+    model = engine.model
+    descriptors, masks = engine.describe_with_mask(resize(image, model.width, model.height)[None])
+    return descriptors[0], masks[0]

@@ -6,7 +6,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from vpr_ros.model import PlaceModel
+from vpr_ros.errors import ModelError
+from vpr_ros.model import MASK, PlaceModel
 
 
 class OnnxRuntimeEngine:
@@ -27,3 +28,10 @@ class OnnxRuntimeEngine:
     def describe(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, H, W, 3) RGB uint8 of the model's size -> (N, D) float32, unit length."""
         return self._session.run([self._output], {self._input: images})[0]
+
+    def describe_with_mask(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `describe`, and masks (N, h, w) float32 in [0, 1]. Raises ModelError for a model that has none."""
+        if self.model.mask_size is None:
+            raise ModelError(f"model {self.model.name} has no mask: it has no attention that makes one")
+        descriptors, masks = self._session.run([self._output, MASK], {self._input: images})
+        return descriptors, masks

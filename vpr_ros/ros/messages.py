@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from array import array
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMsg
 from geometry_msgs.msg import PoseWithCovariance, Quaternion
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from vpr_msgs.msg import Keyframe as KeyframeMsg
 from vpr_msgs.msg import KeyframeRef, LoopClosure, PlaceMatchArray
 from vpr_msgs.msg import PlaceMatch as PlaceMatchMsg
 
+from vpr_ros.images import overlay
 from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix
-from vpr_ros.types import Candidate, Keyframe, MatchStatus, PlaceMatch, Pose, Verification
+from vpr_ros.types import Candidate, Frame, Keyframe, Mask, MatchStatus, PlaceMatch, Pose, Verification
 
 
 def time_msg(stamp_ns: int) -> Time:
@@ -120,6 +124,16 @@ def loop_closure_msg(match: PlaceMatchMsg) -> LoopClosure:
         probability=match.probability,
         inliers=match.inliers,
         model_id=match.model_id,
+    )
+
+
+def attention_msg(frame: Frame, mask: Mask) -> CompressedImage:
+    """The image as a jpeg, red where the mask ignores it."""
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(overlay(frame.image, mask), cv2.COLOR_RGB2BGR))
+    return CompressedImage(
+        header=Header(stamp=time_msg(frame.stamp_ns), frame_id=frame.frame_id),
+        format="rgb8; jpeg compressed bgr8",  # as compressed_image_transport says it
+        data=array("B", jpeg.tobytes()),  # bytes would be checked one by one
     )
 
 

@@ -39,6 +39,7 @@ from vpr_ros.place_map import PlaceMap
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.markers import map_markers
 from vpr_ros.ros.messages import (
+    attention_msg,
     keyframe_msg,
     loop_closure_msg,
     match_array_msg,
@@ -57,6 +58,8 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 ImageMsg: TypeAlias = Image | CompressedImage
+ATTENTION_TOPIC = "~/attention/compressed"
+"""Named as image_transport names the jpegs of `~/attention`."""
 LATENCY_WINDOW = 1000
 ODOMETRY_WINDOW = 1000
 
@@ -95,7 +98,7 @@ class VprNode(LifecycleNode):
             self.get_logger().error(str(error))
             self._diagnostics.fail(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._create_publishers()
+        self._create_publishers(model)
         self._create_services()
         self._diagnostics.configured(self._config, self._detector, self._stopwatch)
         self.get_logger().info(f"model {model.name} ({model.id[:12]}), {len(self._detector.map)} keyframes in the map")
@@ -131,12 +134,15 @@ class VprNode(LifecycleNode):
         session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
         return LoopDetector(self._config, engine, place_map, session=session, stage=self._stopwatch)
 
-    def _create_publishers(self) -> None:
+    def _create_publishers(self, model: PlaceModel) -> None:
         self._matches = self.create_lifecycle_publisher(PlaceMatchArray, "~/matches", 10)
         self._loop_closures = self.create_lifecycle_publisher(LoopClosure, "~/loop_closures", 50)
         self._keyframes = self.create_lifecycle_publisher(KeyframeMsg, "~/keyframes", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", latched)
+        self._attention = (
+            None if model.mask_size is None else self.create_lifecycle_publisher(CompressedImage, ATTENTION_TOPIC, 1)
+        )
 
     def _create_services(self) -> None:
         self._services_of_node = [
@@ -179,8 +185,9 @@ class VprNode(LifecycleNode):
         if self._detector is None:
             return
         self._detector = None
-        for publisher in (self._matches, self._loop_closures, self._keyframes, self._markers):
-            self.destroy_lifecycle_publisher(publisher)
+        for publisher in (self._matches, self._loop_closures, self._keyframes, self._markers, self._attention):
+            if publisher is not None:
+                self.destroy_lifecycle_publisher(publisher)
         for service in self._services_of_node:
             self.destroy_service(service)
 
@@ -215,7 +222,7 @@ class VprNode(LifecycleNode):
                 detector = self._detector
                 if detector is None:
                     return
-                match = detector.process(frame)
+                match = detector.process(frame, with_mask=self._is_attention_watched())
                 self._publish(detector, match)
         except (ImageError, FrameOrderError) as error:
             self._diagnostics.skip(str(error))
@@ -223,6 +230,9 @@ class VprNode(LifecycleNode):
             return
         self._diagnostics.count(match)
         self._stopwatch.add("end to end", time.monotonic() - received_s)
+        if self._attention is not None and match.mask is not None:
+            with self._stopwatch("attention"):
+                self._attention.publish(attention_msg(frame, match.mask))
 
     def _frame(self, message: ImageMsg) -> Frame:
         is_compressed = isinstance(message, CompressedImage)
@@ -241,6 +251,9 @@ class VprNode(LifecycleNode):
             return None
         found, pose = min(recent, key=lambda entry: abs(entry[0] - stamp))
         return pose if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else None
+
+    def _is_attention_watched(self) -> bool:
+        return self._attention is not None and self._attention.get_subscription_count() > 0
 
     def _publish(self, detector: LoopDetector, match: PlaceMatch) -> None:
         model_id = detector.engine.model.id
