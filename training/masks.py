@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from training.semantics.classes import read_table
 from training.semantics.labelled import images_under, label_file
 from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.evaluation.figures import data_uri, render
-from vpr_ros.images import read_image, resize
+from vpr_ros.images import overlay, read_image, resize
 
 _TEMPLATE = Path(__file__).with_name("masks.html.j2")
 KEPT = 0.5
@@ -80,20 +79,14 @@ def learned_masks(network: PlaceNetwork, images: ImageSet) -> Floats:
 
 
 def write_page(out: Path, images: ImageSet, learned: Floats, true: Floats, agreement: Agreement) -> None:
-    """Images with both masks laid over them: what is ignored is dark."""
+    """Images with both masks laid over them: what is ignored is red."""
     shown = np.unique(np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int))
     rows = []
     for i in shown:
         image = read_image(images.paths[i])
-        rows.append((images.paths[i].name, data_uri(image), *(data_uri(_shaded(image, m[i])) for m in (true, learned))))
+        rows.append((images.paths[i].name, data_uri(image), *(data_uri(overlay(image, m[i])) for m in (true, learned))))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(render(_TEMPLATE, rows=rows, agreement=agreement, images=len(images)), encoding="utf-8")
-
-
-def _shaded(image: NDArray[np.uint8], mask: Floats) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    kept = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
-    return (image * (0.15 + 0.85 * kept)).astype(np.uint8)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
