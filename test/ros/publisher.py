@@ -12,6 +12,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from small_worlds import texture
 
+MATCHING_S = 2.0
+"""A writer knows of a reader before the reader knows of the writer; what it sends until then is lost."""
+
 
 def main() -> None:
     places, rate, kind = [int(p) for p in sys.argv[1].split(",")], float(sys.argv[2]), sys.argv[3]
@@ -26,6 +29,7 @@ def main() -> None:
     )
     while outlet.get_subscription_count() == 0:
         time.sleep(0.05)
+    time.sleep(MATCHING_S)
     for i, place in enumerate(places):
         stamp = (1000 + i) * 10**9
         outlet.publish(compressed_msg(images[place], stamp, "jpeg") if compressed else image_msg(images[place], stamp))
