@@ -23,7 +23,6 @@ from tqdm import tqdm
 from training.data.image_set import ImageSet
 from training.data.source import Source
 from training.options import Options
-from training.semantics.classes import read_label_map
 from vpr_ros.errors import ConfigError, ImageError
 
 KEEP, IGNORE = 255, 0
@@ -69,14 +68,7 @@ class Guidance(Options):
         Raises ImageError for a label map that cannot be read, SourceError for one with a class that its table lacks,
         ConfigError for a set without label maps or a table without one of the categories.
         """
-        maps = images.label_maps
-        if maps is None:
-            raise ConfigError(
-                f"{images.name} has no label maps: give its source label_maps, see python -m training.segment"
-            )
-        path, table = maps.paths[index], maps.tables[index]
-        labels = read_label_map(path)
-        table.check_ids(labels, path)
+        labels, table = images.label_map(index)
         return np.where(table.named(self.categories), IGNORE, KEEP).astype(np.uint8)[labels]
 
     def precompute(self, images: ImageSet, height: int, width: int, workers: int = 0) -> NDArray[np.uint8]:

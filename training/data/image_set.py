@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.semantics.classes import ClassTable
-from vpr_ros.errors import SourceError
+from training.semantics.classes import ClassTable, read_label_map
+from vpr_ros.errors import ConfigError, SourceError
 from vpr_ros.types import Camera
 
 
@@ -151,6 +151,22 @@ class ImageSet:
             surfaces=self.surfaces.take(chosen) if self.surfaces else None,
             label_maps=self.label_maps.take(chosen) if self.label_maps else None,
         )
+
+    def label_map(self, index: int) -> tuple[NDArray[np.uint8], ClassTable]:
+        """(H, W) class ids of an image, all of them in its table, and that table.
+
+        Raises ConfigError for a set without label maps, ImageError for one that cannot be read, SourceError for one with
+        a class that the table lacks.
+        """
+        maps = self.label_maps
+        if maps is None:
+            raise ConfigError(
+                f"{self.name} has no label maps: give its source label_maps, see python -m training.segment"
+            )
+        path, table = maps.paths[index], maps.tables[index]
+        labels = read_label_map(path)
+        table.check_ids(labels, path)
+        return labels, table
 
     def fingerprint(self) -> str:
         """sha256 of the names, sizes and labels: equal exactly where training would see the same data."""

@@ -13,8 +13,7 @@ from pydantic import Field
 from training.data.augment import Crop, random_label_view, random_view
 from training.data.image_set import ImageSet
 from training.options import Options
-from training.semantics.classes import NO_CLUSTER, UNKNOWN_ID, read_label_map
-from vpr_ros.errors import ConfigError
+from training.semantics.classes import NO_CLUSTER, UNKNOWN_ID
 from vpr_ros.images import read_image, resize
 
 Pixels = NDArray[np.uint8]
@@ -62,14 +61,7 @@ class Semantic(Options):
         Raises ImageError for a label map that cannot be read, SourceError for one with a class that its table lacks,
         ConfigError for a source without label maps or a table with other clusters.
         """
-        maps = images.label_maps
-        if maps is None:
-            raise ConfigError(
-                f"{images.name} has no label maps: give its source label_maps, see python -m training.segment"
-            )
-        path, table = maps.paths[index], maps.tables[index]
-        labels = read_label_map(path)
-        table.check_ids(labels, path)
+        labels, table = images.label_map(index)
         return table.cluster_indices(tuple(self.weights))[labels]
 
     def resize(self, pixels: Pixels, width: int, height: int) -> Pixels:
