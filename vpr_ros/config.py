@@ -80,10 +80,29 @@ class ModelConfig:
     path: str = parameter("", "ONNX model file; empty means the model that ships with vpr_ros")
 
 
+BACKENDS = ("onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "openvino_gpu", "tensorrt")
+"""What can run a model, by library and device."""
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    backend: str = parameter("auto", "what runs the model", choices=("auto", "onnxruntime"))
-    threads: int = parameter(0, "threads for inference; 0 lets the engine choose", low=0, high=256)
+    """What runs the model. An engine that cannot run here, or describes images too differently, gives way to ONNX Runtime."""
+
+    backend: str = parameter(
+        "auto", "what runs the model; auto measures once what is installed", choices=("auto", *BACKENDS)
+    )
+    precision: str = parameter("fp32", "arithmetic of the engine", choices=PRECISIONS)
+    batch: int = parameter(1, "most images in one inference: cameras that are described together", low=1, high=64)
+    threads: int = parameter(0, "CPU threads for inference; 0 lets the engine choose", low=0, high=256)
+    cores: str = parameter("", "CPU cores for inference, like 2,3 or 4-7; empty binds none")
+    images: str = parameter(
+        "", "folder, bag or video of your camera: new engines are checked and int8 calibrated on it; empty uses ours"
+    )
+    min_cosine: float = parameter(
+        0.0, "least cosine with the reference's descriptors; 0 uses the bar of the precision", low=0.0, high=1.0
+    )
+    cache: str = parameter("~/.cache/vpr_ros/engines", "folder of built engines")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,10 @@ class ModelError(VprError):
     """A model file that is missing, corrupt, foreign or does not keep its contract."""
 
 
+class EngineError(VprError):
+    """An engine that cannot be built, loaded or run: a library that is missing or fails, a file of another machine."""
+
+
 class MapError(VprError):
     """A map file that is missing, corrupt, of another format version or made with another model."""
 

@@ -1,27 +1,23 @@
-"""The command line: `vpr demo | replay`. The library raises; only this module exits."""
+"""`vpr replay`: a recording -> a run folder."""
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
-from vpr_ros.config import Config
-from vpr_ros.errors import ConfigError, VprError
+from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.replay import replay_to_folder
 from vpr_ros.run_folder import new_folder, summary_lines
 from vpr_ros.sources import open_source
 from vpr_ros.types import Frame
 
-REPLAY_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   vpr replay /data/kitti --sequence 00
   vpr replay /data/rgbd_dataset_freiburg1_desk
@@ -30,32 +26,12 @@ examples:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `vpr`: exit status 0, 2 with a one-line reason for a user's mistake, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
-    try:
-        sys.exit(options.run(options))
-    except VprError as error:
-        print(f"vpr: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vpr", description="Loop closure by visual place recognition.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    _add_replay(commands)
-    _add_demo(commands)
-    return parser
-
-
-def _add_replay(commands: Any) -> None:
+def add(commands: Any) -> None:
     command = commands.add_parser(
         "replay",
         help="run a recording through the loop detector and report",
         description="Run a recording (KITTI or TUM tree, image folder, video, ROS 2 bag) through the loop detector.",
-        epilog=REPLAY_EXAMPLES,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.set_defaults(run=_replay)
@@ -74,9 +50,7 @@ def _add_replay(commands: Any) -> None:
         default=None,
         help="use the true poses as odometry (said in the report)",
     )
-    command.add_argument("--config", type=Path, help="parameter file like config/vpr.yaml")
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, repeatable")
-    command.add_argument("--model", help="ONNX model (default: the shipped one)")
+    add_config(command)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
     defaults = Protocol()
     command.add_argument(
@@ -103,7 +77,7 @@ SOURCE_OPTIONS = (
 
 
 def _replay(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = config_of(options)
     source = open_source(options.source, options.sequence, **{name: getattr(options, name) for name in SOURCE_OPTIONS})
     protocol = Protocol(options.revisit_m, options.match_m, options.max_angle_deg, options.exclusion_s)
     now = datetime.now()
@@ -120,48 +94,5 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(options: argparse.Namespace) -> Config:
-    config = Config() if options.config is None else Config.from_yaml(options.config)
-    values: dict[str, Any] = {}
-    for assignment in options.set:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set needs NAME=VALUE, not {assignment!r}")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment}: {value!r} is no value") from error
-    if options.model is not None:
-        values["model.path"] = options.model
-    return config.with_values(values)
-
-
 def _as_file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).strip("-.")[:60] or "run"
-
-
-def _add_demo(commands: Any) -> None:
-    command = commands.add_parser(
-        "demo",
-        help="render a world, play it to the real node as a bag, and report",
-        description="Render a small world with a loop, write it as a ROS 2 bag, play it to a vpr_node process over DDS, "
-        "and report what the node published.",
-        epilog="examples:\n  vpr demo\n  vpr demo --rate 3 --out /tmp/demo",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.set_defaults(run=_demo)
-    command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
-    command.add_argument(
-        "--rate", type=float, default=1.0, help="play the bag this much faster than real time (default 1)"
-    )
-    command.add_argument("--seed", type=int, default=7, help="which world (default 7)")
-
-
-def _demo(options: argparse.Namespace) -> int:
-    # a process of its own: the command line knows no ROS
-    arguments = ["--out", str(options.out), "--rate", str(options.rate), "--seed", str(options.seed)]
-    return subprocess.call([sys.executable, "-m", "vpr_ros.ros.demo", *arguments])
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,73 @@
+"""What every library that can run a model has to offer. `vpr_ros.engines` chooses among them, checks and remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr_ros.model import PlaceModel
+
+Progress = Callable[[str, float | None], None]
+"""Called with what is being done and the share of it that is done (None: not known). What it raises ends the build."""
+
+
+class Engine(Protocol):
+    """A model that is ready to run. Safe to call from any thread, one call at a time."""
+
+    model: PlaceModel
+    name: str
+    """For people and diagnostics: `tensorrt fp16`."""
+
+    def describe(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, H, W, 3) RGB uint8 of the model's size -> (N, D) float32, unit length.
+
+        Raises EngineError where the library fails while it runs.
+        """
+
+    def describe_with_mask(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `describe`, and masks (N, h, w) float32 in [0, 1]. Raises ModelError for a model that has none."""
+
+    def close(self) -> None:
+        """Give back threads and memory; nothing may be described afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What an engine is built for. `batch` is the most images in one call; larger ones are cut by the engine."""
+
+    precision: str = "fp32"
+    batch: int = 1
+    threads: int = 0
+    """Of the CPU; 0 lets the library choose."""
+    cores: tuple[int, ...] = ()
+    """CPU cores that the library's threads are bound to; () binds none."""
+
+
+class Backend(Protocol):
+    """One library on one kind of device."""
+
+    name: str
+    """Value of `engine.backend`."""
+    precisions: tuple[str, ...]
+
+    def missing(self) -> str:
+        """Why it cannot run here, as one clause that names the fix; empty if it can. Imports nothing that may crash."""
+
+    def identity(self) -> Mapping[str, str]:
+        """What a built engine depends on: `{"library": "TensorRT 10.3.0", "device": "Orin sm_87"}`.
+
+        An engine that was built under another identity is built again.
+        """
+
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+        """The content of an engine file. `graph` is the model in `options.precision`: an ONNX file.
+
+        A library that compiles while it loads returns `graph`. Raises EngineError.
+        """
+
+    def load(self, model: PlaceModel, content: bytes, options: BuildOptions) -> Engine:
+        """An engine from what `build` made. Raises EngineError for content that it refuses."""
