@@ -26,9 +26,13 @@ class Whitening(Options):
 
     `power` 0.5 whitens fully, 0 only rotates. After training it is needed where the loss moved the features (the graded
     loss makes them alike: docs/training.md).
+
+    `dim` is for a network that trains without a projection (`network.dim` null): whitening gives it one of so many
+    dimensions when training is over.
     """
 
     images: int = Field(default=2000, gt=0)
+    dim: int | None = Field(default=None, gt=0)
     power: float = Field(default=0.5, ge=0, le=0.5)
     before: bool = True
     after: bool = True
@@ -112,6 +116,12 @@ class Recipe(Options):
             raise ValueError(
                 f"guidance teaches the mask of an attention: set network.attention to {' or '.join(WITH_MASK)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _projects_once(self) -> Self:
+        if self.whitening and self.whitening.dim and self.network.dim:
+            raise ValueError("network.dim projects already: whitening.dim is for a network without a projection")
         return self
 
     @model_validator(mode="after")

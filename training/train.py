@@ -43,7 +43,7 @@ from training.models.place_network import PlaceNetwork
 from training.module import RECALL, PlaceTraining
 from training.options import parse_overrides
 from training.recipe import Recipe, Whitening, differences, read_recipe
-from training.whiten import whiten
+from training.whiten import whiten, with_projection
 from vpr_ros.errors import ConfigError, TrainingError, VprError
 
 LOCAL = ("data_root", "cache", "loop.workers", "loop.checkpoint_every", "loop.accelerator")
@@ -122,6 +122,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     path = out / "network.safetensors"
     if trainer.is_global_zero:
         if recipe.whitening and recipe.whitening.after:
+            if recipe.whitening.dim:
+                network = with_projection(network, recipe.whitening.dim)
             whiten_by(recipe, network, sources)
         save_network(network, path, record(recipe, sources, data, made_by))
     return path

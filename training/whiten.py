@@ -2,6 +2,7 @@
 
     python -m training.whiten .training/gcl/network.safetensors whitened.safetensors --on ../shared/data/gardenspoint/day_left
     python -m training.whiten network.safetensors for_my_robot.safetensors --on map_images/ --power 0.4
+    python -m training.whiten network.safetensors whitened.safetensors --on-training-images --dim 512 --power 0.4
     python -m training.whiten network.safetensors smaller.safetensors --keep 128
 
 A robot's own map is known before it is driven in, so fitting on it is fair there; in an evaluation it is transductive (the
@@ -12,6 +13,7 @@ come in order of the variance that they explain: `--keep` drops the last ones of
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,11 +23,16 @@ from torch import Tensor, nn
 
 from training.checkpoint import load_network, read_metadata, save_network
 from training.data.batches import readable_batches
+from training.data.catalog import open_sources
 from training.data.image_set import ImageSet
 from training.data.source import Source
 from training.models.place_network import PlaceNetwork
+from training.recipe import Recipe
 from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.sources.folders import image_files
+
+COUNT = 2500
+"""Of training images, as many as recipes of shipped models use."""
 
 
 def pooled_features(network: PlaceNetwork, images: ImageSet, workers: int = 0) -> Tensor:
@@ -88,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="the whitened network to write")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--on", type=Path, nargs="+", help="folders of images to fit on")
+    how.add_argument("--on-training-images", action="store_true", help="fit on images that its recipe trains on")
     how.add_argument("--keep", type=int, metavar="DIM", help="fit nothing: keep the first dimensions")
     parser.add_argument("--dim", type=int, help="of the descriptor (default: that of the network's projection)")
     parser.add_argument("--power", type=float, default=0.5, help="0.5 whitens fully, 0 only rotates (default: 0.5)")
@@ -99,9 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             if options.dim:
                 network = with_projection(network, options.dim)
-            paths = [path for folder in options.on for path in image_files(folder)]
-            network.whiten(pooled_features(network, ImageSet.of("map", paths)), options.power)
-            metadata["whitened_on"] = f"{len(paths)} images of {', '.join(map(str, options.on))}"
+            if options.on_training_images:
+                recipe = Recipe.checked(json.loads(metadata["recipe"]), f"the recipe of {options.network}")
+                images = draw_images(open_sources(recipe.sources, recipe.data_root, recipe.cache), COUNT, recipe.seed)
+                where = "that it was trained on"
+            else:
+                images = ImageSet.of("map", [path for folder in options.on for path in image_files(folder)])
+                where = f"of {', '.join(map(str, options.on))}"
+            network.whiten(pooled_features(network, images), options.power)
+            metadata["whitened_on"] = f"{len(images)} images {where}"
             done = f"whitened on {metadata['whitened_on']}"
         save_network(network, options.out, metadata)
     except VprError as error:

@@ -12,6 +12,7 @@ from training.data.image_set import ImageSet
 from training.recipe import Recipe
 from training.train import train
 from training.whiten import draw_images, main, pooled_features, with_projection
+from vpr_ros.errors import ConfigError
 from vpr_ros.images import read_image, resize
 
 
@@ -46,6 +47,23 @@ def test_whitening_on_a_map_makes_its_dimensions_alike(trained: tuple[Path, Path
     assert spread(after) < 2 < spread(before)  # unit length afterwards keeps it from being 1
     assert read_metadata(out)["whitened_on"] == f"18 images of {folder}"
     assert read_metadata(out)["recipe"] == read_metadata(network)["recipe"]
+
+
+def test_whitening_on_its_training_images_is_what_the_recipe_would_have_done(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    network, folder = trained
+    out = tmp_path / "whitened.safetensors"
+    main([str(network), str(out), "--on-training-images", "--dim", "4"])
+    recipe = Recipe.checked(
+        content(folder.parent, loop__steps=0, network__dim=None, whitening={"dim": 4, "images": 18}), "tiny"
+    )
+    np.testing.assert_allclose(
+        descriptors(out, folder), descriptors(train(recipe, tmp_path / "run"), folder), atol=1e-5
+    )
+    assert read_metadata(out)["whitened_on"] == "18 images that it was trained on"
+    with pytest.raises(ConfigError, match=r"whitening.dim is for a network without a projection"):
+        Recipe.checked(content(folder.parent, whitening={"dim": 4}), "tiny")
 
 
 def test_leading_dimensions_are_a_smaller_whitening(trained: tuple[Path, Path], tmp_path: Path) -> None:
