@@ -2,9 +2,10 @@
 
     python -m training.compare training/experiments/losses.yaml
     python -m training.compare training/experiments/losses.yaml --seeds 0 1 2 3 4 --out .training/five_seeds
+    python -m training.compare training/experiments/deattention_pitts30k.yaml data_root=/my/data loop.workers=4
 
 An experiment is a recipe, the overrides that make each variant, the seeds and the protocols; stages, if there are any, are
-trained first, for variants to go on from. A run that was finished is not repeated, one that was killed goes on. Each table
+trained first, for variants to go on from. `key=value` changes the recipe of all of them. A run that was finished is not repeated, one that was killed goes on. Each table
 has one row per variant, before and after PCA whitening with training images, and the untrained start, with its difference
 to the first variant; below it the differences that the experiment asks for. recall.png draws all of it.
 """
@@ -16,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -32,7 +34,7 @@ from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.forest_plot import Interval, draw
 from training.evaluation.protocols import open_protocol
 from training.evaluation.tables import Table
-from training.options import Options, read_yaml
+from training.options import Options, parse_overrides, read_yaml
 from training.recipe import Recipe, read_recipe
 from training.train import train, whiten_by
 from training.whiten import with_projection
@@ -55,7 +57,7 @@ class Experiment(Options):
     contrasts: tuple[tuple[str, str], ...] = ()
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     protocols: tuple[str, ...] = Field(min_length=1)
-    """PROTOCOL=PATH, as `training.evaluate --on` has them."""
+    """PROTOCOL=PATH, as `training.evaluate --on` has them; `{data_root}` is the recipe's."""
     whitened_dim: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
@@ -83,14 +85,17 @@ class Row:
         return self.right.mean(axis=0)
 
 
-def train_variants(experiment: Experiment, folder: Path, out: Path) -> dict[str, list[Path]]:
-    """The networks of each row's name, one per seed."""
+def train_variants(
+    experiment: Experiment, folder: Path, out: Path, common: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, list[Path]]:
+    """The networks of each row's name, one per seed. `common` overrides the recipe of all; a variant's own come after."""
     networks: dict[str, list[Path]] = {}
     for seed in experiment.seeds:
         start = {START: {"loop.steps": 0}} if seed == experiment.seeds[0] else {}
         stages: dict[str, Path] = {}
         for variant, overrides in {**experiment.stages, **start, **experiment.variants}.items():
-            recipe = read_recipe(folder / experiment.recipe, {**_with_stages(overrides, stages), "seed": seed})
+            own = {**_with_stages(overrides, stages), "seed": seed}
+            recipe = read_recipe(folder / experiment.recipe, {**common, **own})
             run = out / f"{variant}-{seed}"
             network = run / "network.safetensors"
             if not network.exists():
@@ -180,16 +185,21 @@ def contrast(rows: Sequence[Row], units: Units, first: str, second: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path, help="a YAML file of training/experiments/")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="change a value of the recipe for all variants"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", help="other seeds than the experiment's")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: .training/EXPERIMENT)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         experiment = Experiment.checked(read_yaml(options.experiment), str(options.experiment))
         if options.seeds:
             experiment = experiment.model_copy(update={"seeds": tuple(options.seeds)})
         out = options.out or Path(".training") / options.experiment.stem
-        protocols = [open_protocol(text) for text in experiment.protocols]
-        networks = train_variants(experiment, options.experiment.parent, out)
+        common, folder = parse_overrides(options.overrides), options.experiment.parent
+        data_root = str(read_recipe(folder / experiment.recipe, common).data_root)
+        protocols = [open_protocol(text.replace("{data_root}", data_root)) for text in experiment.protocols]
+        networks = train_variants(experiment, folder, out, common)
         cache = DescriptorCache(out / "descriptors", 32)
         reference = next(iter(experiment.variants))
         results = {}

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from small_worlds import texture
+from tiny_pittsburgh import write_pittsburgh
 from tiny_training import content, write_places
 
 from training.compare import Row, contrast, main, report
@@ -59,6 +60,26 @@ def test_every_variant_and_seed_is_trained_once_and_compared(
     assert len(before) == 10
     main([str(experiment), "--out", str(tmp_path)])
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_the_attention_table_runs_on_a_pittsburgh_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The experiment's own file, on a small tree in the format of Pitts30k, with a network of seconds."""
+    data = write_pittsburgh(tmp_path / "data", places=4)
+    experiment = Path(__file__).parents[2] / "training" / "experiments" / "deattention_pitts30k.yaml"
+    small = "network.width=64 network.height=64 network.pool.clusters=4 network.backbone.weights=none"
+    shallow = (
+        "network.backbone.last_block=features.9 network.backbone.train_from=features.7 loop.steps=1 loop.workers=0"
+    )
+    mined = "sampling.tuples=2 sampling.negatives=2 sampling.refresh_queries=4 sampling.margin=2"
+    paths = f"data_root={data} cache={tmp_path / 'cache'}"
+    settings = f"{paths} {small} {shallow} {mined}".split()
+    main([str(experiment), *settings, "--seeds", "0", "--out", str(tmp_path / "out")])
+    table = capsys.readouterr().out
+    rows = ["untrained", "baseline", "crn", "bam", "cbam", "se", "deattention", "deattention_stml"]
+    (results,) = json.loads((tmp_path / "out" / "results.json").read_text()).values()
+    assert list(results) == rows
+    assert "pitts30k_test; right: at most 25 m away; 8 queries with an answer, database 8" in table
+    assert "deattention_stml minus deattention" in table
 
 
 def test_the_table_says_what_the_numbers_are() -> None:

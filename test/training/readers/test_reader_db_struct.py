@@ -1,4 +1,4 @@
-"""dbStruct files laid out as NetVLAD's own: a 1 x 1 struct, N x 1 cells of names, 2 x N coordinates, integer counts."""
+"""dbStruct files: Pittsburgh and Tokyo 24/7."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_pittsburgh
 from pydantic import ValidationError
 from scipy.io import savemat
 from small_worlds import touch
+from tiny_pittsburgh import cells
 
 from training.data.readers.db_struct import (
     DbStruct,
@@ -28,26 +30,8 @@ UTM_DATABASE = [[584825.96, 584825.96, 584292.97], [4476945.61, 4476945.61, 4477
 UTM_QUERIES = [[584825.96, 584000.0], [4476970.61, 4476970.61]]
 
 
-def cells(names: list[str]) -> np.ndarray:
-    column = np.empty((len(names), 1), object)
-    column[:, 0] = names
-    return column
-
-
 def struct(**changes: Any) -> dict[str, Any]:
-    fields = {
-        "whichSet": "test",
-        "dbImageFns": cells(DATABASE),
-        "utmDb": np.array(UTM_DATABASE),
-        "qImageFns": cells(QUERIES),
-        "utmQ": np.array(UTM_QUERIES),
-        "numImages": np.uint16(len(DATABASE)),
-        "numQueries": np.uint16(len(QUERIES)),
-        "posDistThr": np.uint8(25),
-        "posDistSqThr": np.uint16(625),
-        "nonTrivPosDistSqThr": np.uint8(100),
-    } | changes
-    return {name: value for name, value in fields.items() if value is not None}
+    return tiny_pittsburgh.struct(DATABASE, UTM_DATABASE, QUERIES, UTM_QUERIES, **changes)
 
 
 def write(root: Path, name: str = "pitts30k_test", **changes: Any) -> Path:
