@@ -35,10 +35,10 @@ from training.evaluation.forest_plot import Interval, draw
 from training.evaluation.protocols import open_protocol
 from training.evaluation.tables import Table
 from training.options import Options, parse_overrides, read_yaml
-from training.recipe import Recipe, read_recipe
-from training.train import train, whiten_by
+from training.recipe import Recipe, differences, read_recipe
+from training.train import LOCAL, train, whiten_by
 from training.whiten import with_projection
-from vpr_ros.errors import VprError
+from vpr_ros.errors import TrainingError, VprError
 
 START = "untrained"
 
@@ -98,7 +98,9 @@ def train_variants(
             recipe = read_recipe(folder / experiment.recipe, {**common, **own})
             run = out / f"{variant}-{seed}"
             network = run / "network.safetensors"
-            if not network.exists():
+            if network.exists():
+                require_same_recipe(run, recipe)
+            else:
                 print(f"\n{variant}, seed {seed}: {run}")
                 train(recipe, run, resume=(run / "last.ckpt").exists())
             if variant in experiment.stages:
@@ -111,6 +113,16 @@ def train_variants(
                     whiten_network(network, whitened, recipe, experiment.whitened_dim)
                 networks.setdefault(f"{variant}, whitened", []).append(whitened)
     return networks
+
+
+def require_same_recipe(run: Path, recipe: Recipe) -> None:
+    """Raises TrainingError where a run that was finished is of another recipe."""
+    was = read_yaml(run / "recipe.yaml")
+    changed = [key for key in differences(was, recipe.model_dump(mode="json")) if key not in LOCAL]
+    if changed:
+        raise TrainingError(
+            f"{run} was made with another recipe: {', '.join(changed)} differ; --out chooses another folder"
+        )
 
 
 def _with_stages(value: Any, stages: Mapping[str, Path]) -> Any:

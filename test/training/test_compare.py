@@ -58,8 +58,10 @@ def test_every_variant_and_seed_is_trained_once_and_compared(
     assert cv2.imread(str(tmp_path / "recall.png")).std() > 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("network.safetensors")}
     assert len(before) == 10
-    main([str(experiment), "--out", str(tmp_path)])
+    main([str(experiment), "loop.checkpoint_every=1", "--out", str(tmp_path)])
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    with pytest.raises(SystemExit, match=r"another recipe: loop.steps differ; --out chooses another folder"):
+        main([str(experiment), "loop.steps=3", "--out", str(tmp_path)])
 
 
 def test_the_attention_table_runs_on_a_pittsburgh_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
