@@ -1,0 +1,329 @@
+"""The ROS part of `vpr doctor`: real cameras and nodes in processes, and graphs like theirs made by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from harness import NodeUnderTest, camera_info_msg, compressed_msg, image_msg
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo
+
+from vpr_ros.config import Config
+from vpr_ros.doctor import Finding, Level, Machine, watch_graph
+from vpr_ros.ros import doctor
+from vpr_ros.ros.doctor import Endpoint, Graph, Stream, VprNode, Watcher
+from vpr_ros.ros.messages import time_msg
+from vpr_ros.types import Camera
+
+CAMERA = """
+import sys, time
+import rclpy
+from nav_msgs.msg import Odometry
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+topic, kind, reliability, durability, rate = sys.argv[1:]
+qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability], durability=DurabilityPolicy[durability])
+rclpy.init()
+node = rclpy.create_node("camera")
+compressed = kind == "CompressedImage"
+images = node.create_publisher(CompressedImage if compressed else Image, topic, qos)
+infos = node.create_publisher(CameraInfo, topic.rsplit("/", 1)[0] + "/camera_info", 1)
+odometry = node.create_publisher(Odometry, "/wheels", 1)
+image = CompressedImage(format="jpeg") if compressed else Image(width=64, height=48, encoding="rgb8", step=192)
+image.data = bytes(64 * 48 * 3)
+info = CameraInfo(width=64, height=48, distortion_model="plumb_bob", d=[0.0] * 5)
+info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
+print("ready", flush=True)
+while rclpy.ok():
+    odom = Odometry()
+    for publisher, message in ((images, image), (infos, info), (odometry, odom)):
+        message.header.stamp = node.get_clock().now().to_msg()
+        publisher.publish(message)
+    time.sleep(1 / float(rate))
+"""
+
+
+@contextmanager
+def camera(
+    topic: str, kind: str = "Image", qos: str = "BEST_EFFORT", durability: str = "VOLATILE", rate: float = 10.0
+) -> Iterator[None]:
+    command = [sys.executable, "-c", CAMERA, topic, kind, qos, durability, str(rate)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.terminate()  # not killed: the others would take it for alive for another 20 s
+        process.wait()
+
+
+def watch(seconds: float = 1.0) -> Graph:
+    watcher = Watcher()
+    try:
+        return watcher.watch(seconds)
+    finally:
+        watcher.close()
+
+
+def by_name(findings: list[Finding], name: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.name == name]
+    return found
+
+
+# --- real processes --------------------------------------------------------------------------------------------------
+
+
+def test_a_camera_and_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way: the process that `vpr doctor` starts, what it hears, and its answer as findings."""
+    machine = replace(Machine(), environment=dict(os.environ) | {"PATH": "/nowhere"})
+    with camera("/front/image_raw"):
+        findings = watch_graph(machine, Config(), 1.0)
+    image = by_name(findings, "image")
+    assert image.level is Level.OK, image
+    assert "/front/image_raw (Image): 1 publisher, best effort, volatile" in image.found
+    assert "64x48 rgb8" in image.found
+    rate = re.search(r"([\d.]+) Hz", image.found)
+    assert rate is not None
+    assert 3 < float(rate[1]) < 13
+    assert by_name(findings, "camera_info").level is Level.OK
+    assert by_name(findings, "odom").level is Level.OK
+    assert by_name(findings, "clock").found == "system time"
+    node = by_name(findings, "vpr node")
+    assert node.level is Level.SKIPPED
+    assert node.fix == (
+        "vpr_node --ros-args -r image:=/front/image_raw -r camera_info:=/front/camera_info -r odom:=/wheels"
+    )
+    assert not [finding for finding in findings if finding.level is Level.ERROR]
+
+
+def test_a_node_that_cannot_hear_the_camera() -> None:
+    with NodeUnderTest({"qos_overrides./image.subscription.reliability": "reliable"}), camera("/image"):
+        graph = watch()
+    assert graph.vpr_nodes == [VprNode("/vpr", "active", use_sim_time=False)]
+    (finding,) = doctor.node_findings(graph)
+    assert finding.level is Level.ERROR
+    assert finding.found == (
+        "/vpr is active and listens to /image, but cannot hear it: it is sent best effort and wanted reliable"
+    )
+    assert "ros2 topic info -v /image" in finding.fix
+    assert "qos_overrides./image.subscription.reliability: best_effort" in finding.fix
+
+
+def test_a_node_that_listens_to_the_wrong_topic_and_waits_for_a_clock() -> None:
+    with NodeUnderTest({"use_sim_time": True}), camera("/front/image_raw/compressed", "CompressedImage"):
+        graph = watch()
+    (finding,) = doctor.node_findings(graph)
+    assert finding.level is Level.ERROR
+    assert "listens to /image, which nobody publishes" in finding.found
+    assert "image:=/front/image_raw" in finding.fix or "image_topic:=/front/image_raw" in finding.fix
+    assert "image_transport:=compressed" in finding.fix
+    clock = doctor.clock_finding(graph)
+    assert clock.level is Level.ERROR
+    assert clock.found == "/vpr has use_sim_time, and nobody publishes /clock: its time stands still"
+    assert clock.fix == "ros2 param set /vpr use_sim_time false"
+    broken, transport = doctor.image_findings(graph)  # the camera sends zeros, which are no jpeg
+    assert broken.level is Level.WARNING
+    assert "cannot be used" in broken.found
+    assert transport.level is Level.WARNING
+    assert "there are only compressed images" in transport.found
+
+
+@contextmanager
+def sleeping_node(namespace: str) -> Iterator[None]:
+    """A node that waits to be configured."""
+    command = [sys.executable, "-m", "vpr_ros.ros.vpr_node", "--ros-args", "-p", "node.autostart:=false"]
+    process = subprocess.Popen([*command, "-r", f"__ns:={namespace}"])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_a_node_that_is_fed_by_a_reliable_latched_camera_and_one_that_sleeps() -> None:
+    with sleeping_node("/spare"), NodeUnderTest({}), camera("/image", qos="RELIABLE", durability="TRANSIENT_LOCAL"):
+        graph = watch()
+    (stream,) = graph.of("Image")
+    assert stream.arrivals_s
+    assert [endpoint.node for endpoint in stream.publishers] == ["/camera"]
+    assert doctor.qos_text(stream.publishers[0].qos).startswith("reliable, transient local")
+    asleep, fed = doctor.node_findings(graph)
+    assert fed.level is Level.OK, fed
+    assert "/vpr is active, listens to /image (" in fed.found
+    assert asleep.level is Level.ERROR
+    assert asleep.fix == "ros2 lifecycle set /spare/vpr configure"
+
+
+def test_an_rmw_that_is_not_installed_is_said() -> None:
+    environment = dict(os.environ) | {"RMW_IMPLEMENTATION": "rmw_nope_cpp", "ROS_DISTRO": "kilted"}
+    (finding,) = watch_graph(replace(Machine(), environment=environment), Config(), 0.5)
+    assert finding.level is Level.ERROR
+    assert "rmw_nope_cpp" in finding.found
+    assert finding.fix == "unset RMW_IMPLEMENTATION    # or: sudo apt install ros-kilted-rmw-nope-cpp"
+
+
+# --- graphs made by hand ---------------------------------------------------------------------------------------------
+
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TYPES = {"Odometry": "nav_msgs/msg/Odometry"}
+PICTURE = np.full((48, 64, 3), 128, np.uint8)
+LENS = Camera(width=64, height=48, fx=50.0, fy=50.0, cx=32.0, cy=24.0)
+
+
+def stream(topic: str, kind: str, message: object = None, qos: QoSProfile = BEST_EFFORT, lag_s: float = 0.0) -> Stream:
+    """A topic with one publisher, heard ten times a second unless there is no message."""
+    made = Stream(topic, TYPES.get(kind, f"sensor_msgs/msg/{kind}"), [Endpoint("/camera", qos)], is_watched=True)
+    if message is not None:
+        made.first = bytes(serialize_message(message))
+        made.arrivals_s = [i / 10 for i in range(20)]
+        made.size = 20 * len(made.first)
+        made.first_s = 1000.0 + lag_s
+    return made
+
+
+def raw(topic: str = "/front/image_raw", lag_s: float = 0.0, qos: QoSProfile = BEST_EFFORT) -> Stream:
+    return stream(topic, "Image", image_msg(PICTURE, 1000 * 10**9), qos, lag_s)
+
+
+def compressed(topic: str = "/front/image_raw/compressed") -> Stream:
+    return stream(topic, "CompressedImage", compressed_msg(PICTURE, 1000 * 10**9))
+
+
+def odometry(lag_s: float = 0.0) -> Stream:
+    message = Odometry()
+    message.header.stamp = time_msg(1000 * 10**9)
+    return stream("/wheels", "Odometry", message, lag_s=lag_s)
+
+
+def graph(*streams: Stream, nodes: tuple[VprNode, ...] = (), has_clock: bool = False) -> Graph:
+    return Graph(3.0, streams, ["/camera"], nodes, has_clock)
+
+
+def test_mismatches() -> None:
+    assert doctor.mismatch(RELIABLE) == doctor.mismatch(BEST_EFFORT) == doctor.mismatch(LATCHED) == ""
+    assert doctor.mismatch(BEST_EFFORT, RELIABLE) == "it is sent best effort and wanted reliable"
+    assert doctor.mismatch(RELIABLE, LATCHED) == "it is sent volatile and wanted transient local"
+    assert doctor.mismatch(LATCHED, LATCHED) == ""
+
+
+def test_nobody_is_there() -> None:
+    finding = doctor.graph_finding(Graph(3.0, [], [], [], False))
+    assert finding.level is Level.WARNING
+    assert "ROS_DOMAIN_ID" in finding.fix
+    assert [f.level for f in doctor.image_findings(graph())] == [Level.WARNING]
+
+
+def test_images_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = doctor.image_findings(graph(raw(lag_s=0.02)))
+    assert finding.level is Level.OK
+    assert finding.found == (
+        "/front/image_raw (Image): 1 publisher, best effort, volatile, depth 5; 10.0 Hz, 0.093 MB/s, 64x48 rgb8, "
+        "stamped 20 ms ago"
+    )
+
+
+def test_raw_images_that_do_not_come_need_larger_shared_memory() -> None:
+    (finding,) = doctor.image_findings(graph(stream("/image", "Image")))
+    assert finding.level is Level.WARNING
+    assert re.fullmatch(
+        r"export FASTDDS_DEFAULT_PROFILES_FILE=/\S+/config/fastdds.xml .* where /camera .*", finding.fix
+    )
+    (reliable,) = doctor.image_findings(graph(stream("/image", "Image", qos=RELIABLE)))
+    assert reliable.fix == "ros2 topic hz /image"
+
+
+def test_images_that_no_decoder_knows() -> None:
+    message = image_msg(PICTURE, 0)
+    message.encoding = "bayer_x"
+    (finding,) = doctor.image_findings(graph(stream("/image", "Image", message)))
+    assert finding.level is Level.WARNING
+    assert "bayer_x" in finding.found
+
+
+def test_only_compressed_images_need_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/opt/ros/humble/bin/ros2")
+    of_camera, transport = doctor.image_findings(graph(compressed()))
+    assert of_camera.level is Level.OK
+    assert transport.level is Level.WARNING
+    assert transport.fix == (
+        "ros2 launch vpr_ros vpr.launch.py image_topic:=/front/image_raw image_transport:=compressed"
+    )
+    assert len(doctor.image_findings(graph(compressed()), "compressed")) == 1
+    fed = compressed()
+    fed.subscriptions = [Endpoint("/vpr", BEST_EFFORT)]
+    assert len(doctor.image_findings(graph(fed, nodes=(VprNode("/vpr", "active"),)))) == 1
+
+
+def test_the_launch_line_names_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = stream("/left/info", "CameraInfo", camera_info_msg(LENS))
+    seen = graph(stream("/front/depth/image", "Image", image_msg(PICTURE, 0)), raw(), info, odometry(), has_clock=True)
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/opt/ros/humble/bin/ros2")
+    assert doctor.launch_line(seen) == (
+        "ros2 launch vpr_ros vpr.launch.py image_topic:=/front/image_raw camera_info_topic:=/left/info "
+        "odom_topic:=/wheels use_sim_time:=true"
+    )
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    assert doctor.launch_line(seen) == (
+        "vpr_node --ros-args -r image:=/front/image_raw -r camera_info:=/left/info -r odom:=/wheels "
+        "-p use_sim_time:=true"
+    )
+
+
+def test_camera_info() -> None:
+    beside = stream("/front/camera_info", "CameraInfo", camera_info_msg(LENS))
+    assert doctor.camera_info_finding(graph(raw(), beside)).level is Level.OK
+    assert doctor.camera_info_finding(graph(compressed(), beside)).level is Level.OK
+    none = doctor.camera_info_finding(graph(raw()))
+    assert (none.level, "no relative pose" in none.found) == (Level.WARNING, True)
+    assert "cameracalibrator" in none.fix
+    uncalibrated = stream("/front/camera_info", "CameraInfo", CameraInfo(width=64, height=48))
+    assert "not calibrated" in doctor.camera_info_finding(graph(raw(), uncalibrated)).found
+    elsewhere = doctor.camera_info_finding(graph(raw(), stream("/left/info", "CameraInfo", camera_info_msg(LENS))))
+    assert elsewhere.level is Level.WARNING
+    assert "/left/info" in elsewhere.fix
+    silent = doctor.camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo")))
+    assert silent.fix == "ros2 topic echo --once /front/camera_info"
+
+
+def test_odometry() -> None:
+    assert doctor.odometry_finding(graph(raw(), odometry())).level is Level.OK
+    apart = doctor.odometry_finding(graph(raw(lag_s=0.1), odometry(lag_s=0.5)))
+    assert (apart.level, "0.40 s apart" in apart.found) == (Level.WARNING, True)
+    assert doctor.odometry_finding(graph(raw(lag_s=0.1), odometry(lag_s=0.5)), max_age_s=0.5).level is Level.OK
+    none = doctor.odometry_finding(graph(raw()))
+    assert none.level is Level.SKIPPED
+    assert "/your/odometry" in none.fix
+    assert doctor.odometry_finding(graph(raw()), wanted=False).level is Level.OK
+    assert doctor.odometry_finding(graph(stream("/wheels", "Odometry"))).fix == "ros2 topic hz /wheels"
+
+
+def test_clocks() -> None:
+    assert doctor.clock_finding(graph(raw(lag_s=0.05))).level is Level.OK
+    late = doctor.clock_finding(graph(raw(lag_s=40.0)))
+    assert (late.level, "40 s behind" in late.found) == (Level.WARNING, True)
+    assert "2 s ahead of" in doctor.clock_finding(graph(raw(lag_s=-2.0))).found
+    assert doctor.clock_finding(graph(raw(lag_s=40.0), has_clock=True)).level is Level.OK
+    wall = doctor.clock_finding(graph(nodes=(VprNode("/vpr", "active"),), has_clock=True))
+    assert wall.fix == "ros2 param set /vpr use_sim_time true"
+
+
+def test_nodes() -> None:
+    twice = doctor.node_findings(graph(nodes=(VprNode("/vpr", "active"), VprNode("/vpr", "active"))))
+    assert [(f.level, "more than once" in f.found) for f in twice] == [(Level.ERROR, True)]
+    inactive = doctor.node_findings(graph(nodes=(VprNode("/robot/vpr", "inactive"),)))
+    assert [(f.level, f.fix) for f in inactive] == [(Level.WARNING, "ros2 lifecycle set /robot/vpr activate")]
+    deaf = doctor.node_findings(graph(raw(), nodes=(VprNode("/vpr", "active"),)))
+    assert [(f.level, "no image topic" in f.found) for f in deaf] == [(Level.ERROR, True)]

@@ -1,0 +1,64 @@
+"""`vpr doctor`: is this robot fit to recognise places, and what to type if not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from functools import partial
+from typing import Any
+
+from vpr_ros.cli.config import add_config, config_of
+from vpr_ros.doctor import Finding, Level, Machine, checks, examine, lines, summary, to_json, watch_graph
+
+EXAMPLES = """\
+examples:
+  vpr doctor                                   # before the first start, and whenever no image arrives
+  vpr doctor --config my_robot.yaml --map lab  # the parameters and the map of your robot
+  vpr doctor --json > doctor.json              # to send to somebody who helps
+
+exit status: 0 without errors (warnings do not count), 1 with errors
+"""
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser(
+        "doctor",
+        help="check this robot in seconds; every line that is not OK says what to type",
+        description="Check Python, ROS, the libraries, GPU, model, map, disk and memory, and watch the camera topics.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=_doctor)
+    add_config(command)
+    command.add_argument("--map", default="", metavar="NAME", help="a map that must load with this model")
+    command.add_argument(
+        "--seconds", type=_duration, default=3.0, help="listen to each ROS topic for so long (default %(default)s)"
+    )
+    command.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    config = config_of(options)
+    machine = Machine()
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    findings: list[Finding] = []
+    graph = partial(watch_graph, machine, config, options.seconds)
+    for finding in examine(checks(machine, config, options.map), graph):
+        findings.append(finding)
+        if not options.json:
+            print("\n".join(lines(finding, colour)), flush=True)
+    if options.json:
+        print(json.dumps({"findings": [to_json(f) for f in findings], "summary": summary(findings)}, indent=2))
+    else:
+        print(f"\n{summary(findings)}")
+    return int(any(finding.level is Level.ERROR for finding in findings))
+
+
+def _duration(text: str) -> float:
+    seconds = float(text)
+    if not (math.isfinite(seconds) and 0 < seconds <= 600):
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 600 seconds")
+    return seconds
