@@ -1,5 +1,6 @@
 """Starts place recognition: `ros2 launch vpr_ros vpr.launch.py image_topic:=/camera/image_raw`.
 
+A rig of cameras: `cameras:=front,rear image_topic:=/cam_f/image_raw,/cam_r/image_raw`.
 `ros2 launch vpr_ros vpr.launch.py --show-args` lists the arguments.
 """
 
@@ -16,8 +17,13 @@ from launch_ros.substitutions import FindPackageShare
 CONFIG = PathJoinSubstitution([FindPackageShare("vpr_ros"), "config"])
 
 ARGUMENTS = {  # name: (default, description)
-    "image_topic": ("image", "camera images, without /compressed"),
-    "camera_info_topic": ("", "calibration of the camera; empty: camera_info beside the image topic"),
+    "cameras": ("", "names of a rig's cameras, like front,rear; empty: what params_file says, which is one camera"),
+    "image_topic": (
+        "",
+        "camera images, without /compressed; of a rig one per camera, separated by commas; "
+        "empty: image, of a rig front/image, ...",
+    ),
+    "camera_info_topic": ("", "calibration, likewise; empty: camera_info beside the image topic"),
     "odom_topic": ("odom", "odometry of the robot; it is optional"),
     "image_transport": ("", "raw or compressed; empty: what params_file says"),
     "model": ("", "ONNX model file; empty: what params_file says, which is the model that ships with vpr_ros"),
@@ -30,6 +36,7 @@ ARGUMENTS = {  # name: (default, description)
 }
 
 PARAMETERS = {  # argument: the parameter that it overrides, if it is given
+    "cameras": "node.cameras",
     "image_transport": "node.image_transport",
     "model": "model.path",
     "map": "node.map",
@@ -37,10 +44,26 @@ PARAMETERS = {  # argument: the parameter that it overrides, if it is given
 }
 
 
+def camera_remappings(cameras, image_topics, camera_info_topics):
+    """From the topics of the node to those of the cameras, which are given in the order of `cameras`."""
+    prefixes = [f"{camera}/" for camera in split(cameras)] or [""]
+    images = split(image_topics) or [f"{prefix}image" for prefix in prefixes]
+    camera_infos = split(camera_info_topics) or [str(PurePosixPath(image).with_name("camera_info")) for image in images]
+    for argument, topics in (("image_topic", images), ("camera_info_topic", camera_infos)):
+        if len(topics) != len(prefixes):
+            raise ValueError(f"{argument} names {len(topics)} topics ({','.join(topics)}) for {len(prefixes)} cameras")
+    for prefix, image, camera_info in zip(prefixes, images, camera_infos, strict=True):
+        yield f"{prefix}image", image
+        yield f"{prefix}image/compressed", f"{image}/compressed"  # ROS does not derive this one from the one above
+        yield f"{prefix}camera_info", camera_info
+
+
+def split(words):
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
 def start(context):
     argument = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    image = argument["image_topic"]
-    camera_info = argument["camera_info_topic"] or str(PurePosixPath(image).with_name("camera_info"))
     given = {
         parameter: ParameterValue(LaunchConfiguration(name), value_type=bool if name == "use_sim_time" else str)
         for name, parameter in PARAMETERS.items()
@@ -53,9 +76,7 @@ def start(context):
         namespace=argument["namespace"],
         parameters=[argument["params_file"], given],
         remappings=[
-            ("image", image),
-            ("image/compressed", f"{image}/compressed"),  # ROS does not derive this one from the one above
-            ("camera_info", camera_info),
+            *camera_remappings(*(argument[name] for name in ("cameras", "image_topic", "camera_info_topic"))),
             ("odom", argument["odom_topic"]),
         ],
         ros_arguments=["--log-level", argument["log_level"]],

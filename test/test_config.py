@@ -85,6 +85,29 @@ def test_an_integer_is_a_float_where_a_float_is_wanted() -> None:
     assert Config.from_flat({"exclusion.time_s": 7}).exclusion.time_s == 7.0
 
 
+def cameras(text: str) -> tuple[str, ...]:
+    return Config.from_flat({"node.cameras": text}).node.camera_names
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("", ("",)), (" ", ("",)), ("front", ("front",)), ("front, rear", ("front", "rear")), ("_1,B2", ("_1", "B2"))],
+)
+def test_cameras_have_names(text: str, names: tuple[str, ...]) -> None:
+    assert cameras(text) == names
+
+
+@pytest.mark.parametrize("name", ["2nd", "front/left", "a b", "a-b", "~", "", "fr\u00f6nt"])
+def test_a_camera_whose_name_is_no_part_of_a_topic_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"node\.cameras: .* is no name for a camera"):
+        cameras(f"rear,{name},left")
+
+
+def test_a_camera_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="names a camera twice: front,rear,front"):
+        cameras("front,rear,front")
+
+
 @pytest.mark.parametrize("text", ["", "- 1\n", "a: [", "just words"])
 def test_a_file_without_parameters_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"

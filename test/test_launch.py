@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -39,6 +39,51 @@ def test_overrides_are_parameters_and_arguments() -> None:
     overrides = ast.literal_eval(literal("PARAMETERS"))
     assert set(overrides.values()) <= {*Config.parameters(), "use_sim_time"}
     assert set(overrides) <= {ast.literal_eval(key) for key in literal("ARGUMENTS").keys if key}
+
+
+def camera_remappings(**arguments: str) -> list[tuple[str, str]]:
+    """The launch file's function, without the imports around it: those need ROS."""
+    tree = ast.parse(LAUNCH_FILE.read_text())
+    functions = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name in ("camera_remappings", "split")]
+    names: dict[str, Any] = {"PurePosixPath": PurePosixPath}
+    exec(compile(ast.Module(functions, []), str(LAUNCH_FILE), "exec"), names)
+    return list(names["camera_remappings"](**{"cameras": "", "image_topics": "", "camera_info_topics": ""} | arguments))
+
+
+def test_one_camera_is_remapped() -> None:
+    assert camera_remappings() == [
+        ("image", "image"),
+        ("image/compressed", "image/compressed"),
+        ("camera_info", "camera_info"),
+    ]
+    assert camera_remappings(image_topics="/cam/image_raw", camera_info_topics="/calibration") == [
+        ("image", "/cam/image_raw"),
+        ("image/compressed", "/cam/image_raw/compressed"),
+        ("camera_info", "/calibration"),
+    ]
+
+
+def test_the_topics_of_a_rig_are_in_the_order_of_its_cameras() -> None:
+    topics = {"image_topics": "/cam_f/image_raw, /cam_r/image_raw"}
+    assert camera_remappings(cameras="front, rear", **topics) == [
+        ("front/image", "/cam_f/image_raw"),
+        ("front/image/compressed", "/cam_f/image_raw/compressed"),
+        ("front/camera_info", "/cam_f/camera_info"),
+        ("rear/image", "/cam_r/image_raw"),
+        ("rear/image/compressed", "/cam_r/image_raw/compressed"),
+        ("rear/camera_info", "/cam_r/camera_info"),
+    ]
+    by_default = camera_remappings(cameras="front,rear", camera_info_topics="/f,/r")
+    assert by_default[::3] == [("front/image", "front/image"), ("rear/image", "rear/image")]
+    assert by_default[2::3] == [("front/camera_info", "/f"), ("rear/camera_info", "/r")]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"image_topics": "/a"}, {"image_topics": "/a,/b,/c"}, {"camera_info_topics": "/a"}]
+)
+def test_a_rig_needs_a_topic_for_each_camera(arguments: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"(image|camera_info)_topic names [13] topics \(/a.*\) for 2 cameras"):
+        camera_remappings(cameras="front,rear", **arguments)
 
 
 def test_imports_only_what_every_ros_has() -> None:
@@ -144,3 +189,10 @@ def test_opens_rviz_on_demand(launched: Launch) -> None:
     rviz = launched(rviz="true", namespace="robot")["rviz2"]
     assert Path(rviz.arguments[rviz.arguments.index("-d") + 1]).samefile(ROOT / "config" / "vpr.rviz")
     assert {"__ns:=/robot", "/vpr/markers:=vpr/markers"} <= set(rviz.arguments)
+
+
+def test_a_rig(launched: Launch) -> None:
+    node = launched(cameras="front,rear", image_topic="/f/image_raw,/r/image_raw")["vpr_node"]
+    assert node.parameters == Config().flat() | {"node.cameras": "front,rear"}
+    assert {"front/image:=/f/image_raw", "rear/image/compressed:=/r/image_raw/compressed"} <= set(node.arguments)
+    assert {"front/camera_info:=/f/camera_info", "odom:=odom"} <= set(node.arguments)

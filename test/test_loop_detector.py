@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked_models import save_masked_grid_model
+from numpy.typing import NDArray
 from small_worlds import texture
 
-from vpr_ros.config import Config, EngineConfig
-from vpr_ros.engines import Engine, describe_image, describe_image_with_mask, open_engine
-from vpr_ros.errors import FrameOrderError, ModelError
+from vpr_ros.config import Config
+from vpr_ros.engines import Engine, describe_image, describe_image_with_mask, open_reference
+from vpr_ros.errors import ConfigError, FrameOrderError, ModelError
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Camera, Frame, MatchStatus, PlaceMatch
@@ -38,7 +41,7 @@ CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
 
 @pytest.fixture(scope="module")
 def engine(grid_model: PlaceModel) -> Engine:
-    return open_engine(grid_model, EngineConfig(threads=1))
+    return open_reference(grid_model, threads=1)
 
 
 def detector(engine: Engine, **changes: object) -> LoopDetector:
@@ -46,13 +49,20 @@ def detector(engine: Engine, **changes: object) -> LoopDetector:
     return LoopDetector(Config.from_flat(values), engine)
 
 
-def frame(place: int, second: float, shift: int = 0, odometry: tuple[float, float] | None = None) -> Frame:
-    image = np.ascontiguousarray(texture(place, 360, 240)[:, shift : shift + 320])
+@lru_cache
+def scene(place: int) -> NDArray[np.uint8]:
+    return texture(place, 360, 240)
+
+
+def frame(
+    place: int, second: float, shift: int = 0, odometry: tuple[float, float] | None = None, camera_name: str = ""
+) -> Frame:
+    image = np.ascontiguousarray(scene(place)[:, shift : shift + 320])
     pose = None
     if odometry is not None:
         pose = np.eye(4)
         pose[:2, 3] = odometry
-    return Frame(round(second * 1e9), image, CAMERA, pose, "camera")
+    return Frame(round(second * 1e9), image, CAMERA, pose, "camera", camera_name)
 
 
 def visit(loops: LoopDetector, places: Sequence[int], start_s: float = 0.0) -> list[PlaceMatch]:
@@ -196,7 +206,7 @@ def test_every_stage_is_announced(engine: Engine) -> None:
 
 
 def test_an_answer_has_the_mask_if_asked_and_it_costs_no_second_inference(tmp_path: Path, engine: Engine) -> None:
-    masked = open_engine(PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx")), EngineConfig(threads=1))
+    masked = open_reference(PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx")), threads=1)
     counted = Mock(wraps=masked, model=masked.model)
     loops = detector(counted)
     answers = [loops.process(frame(place, place), with_mask=place == 1) for place in range(3)]
@@ -210,3 +220,281 @@ def test_an_answer_has_the_mask_if_asked_and_it_costs_no_second_inference(tmp_pa
 def test_a_mask_that_the_model_does_not_have(engine: Engine) -> None:
     with pytest.raises(ModelError, match="model grid has no mask"):
         detector(engine).process(frame(0, 0), with_mask=True)
+
+
+def test_local_features_that_the_model_ignores_do_not_verify(tmp_path: Path) -> None:
+    """The mask is the brightness: with a bar that no cell reaches nothing is left to verify with."""
+    model = PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx"))
+    inliers = {}
+    for least in (0.0, 0.4, 1.0):
+        counted = Mock(wraps=open_reference(model, threads=1), model=model)
+        loops = detector(counted, verification__enabled=True, verification__min_attention=least)
+        last = visit(loops, [0, 1, 2, 3, 4, 5, 0])[-1]
+        inliers[least] = last.verification.inliers
+        assert last.mask is None
+        assert {call[0] for call in counted.method_calls} == {"describe_with_mask" if least else "describe"}
+    assert inliers[0.0] > inliers[0.4] > inliers[1.0] == 0
+
+
+def test_attention_that_the_model_does_not_have_is_refused(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match=r"min_attention needs a model with a mask, and grid has none"):
+        detector(engine, verification__min_attention=0.5)
+    loops = detector(engine)
+    with pytest.raises(ConfigError, match=r"min_attention"):
+        loops.reconfigure(loops.config.with_values({"verification.min_attention": 0.5}))
+    assert loops.config.verification.min_attention == 0
+
+
+REAR = 1000
+"""What the rear camera sees at a place is another texture than what the front camera sees."""
+
+
+def rig(place: int, second: float, jitter_s: float = 0.0) -> list[Frame]:
+    """The rig at a place; the rear camera's stamp is `jitter_s` older."""
+    return [frame(place, second, camera_name="front"), frame(REAR + place, second - jitter_s, camera_name="rear")]
+
+
+def answered(answers: Sequence[PlaceMatch | FrameOrderError]) -> list[PlaceMatch]:
+    assert all(isinstance(answer, PlaceMatch) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, PlaceMatch)]
+
+
+def facts(match: PlaceMatch) -> tuple[object, ...]:
+    return (match.stamp_ns, match.status, match.camera_name, match.session, match.keyframe_id, match.match_id,
+            match.match_camera_name, match.consistent_count, [c.keyframe_id for c in match.candidates])  # fmt: skip
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.3])
+def test_each_camera_of_a_rig_finds_its_own_views_again(engine: Engine, jitter_s: float) -> None:
+    loops = detector(engine)
+    first = [answered(loops.process_batch(rig(i, 10 + i, jitter_s))) for i in range(8)]
+    assert statuses([rear for _, rear in first])[:5] == ["RECENT"] * 5
+    assert statuses([rear for _, rear in first])[6:] == ["LOW_SCORE"] * 2
+    for place in (1, 4):
+        front, rear = answered(loops.process_batch(rig(place, 20 + place, jitter_s)))
+        assert (front.status, rear.status) == (MatchStatus.ACCEPTED, MatchStatus.ACCEPTED)
+        assert (front.camera_name, front.match_camera_name, front.match_id) == ("front", "front", 2 * place)
+        assert (rear.camera_name, rear.match_camera_name, rear.match_id) == ("rear", "rear", 2 * place + 1)
+    assert loops.map.moments == [i // 2 for i in range(len(loops.map))]
+    assert [k.camera_name for k in loops.map.keyframes] == ["front", "rear"] * 10
+    assert {k.session for k in loops.map.keyframes} == {""}
+
+
+def test_a_camera_may_find_what_another_one_saw(engine: Engine) -> None:
+    """The way back along a street: what the front camera sees now, the rear camera saw."""
+    loops = detector(engine)
+    for i in range(8):
+        loops.process_batch(rig(i, i))
+    match = loops.process(frame(REAR + 1, 9.0, camera_name="front"))
+    assert match.accepted
+    assert (match.camera_name, match.match_camera_name, match.match_id) == ("front", "rear", 3)
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["front", "rear", "left"]),
+        st.integers(0, 4),
+        st.integers(1, 4),
+        st.sampled_from([0, 0, 0, -1, -2, -3, -4, -5, -20, 4]),
+    ),
+    max_size=30,
+)
+"""Camera, place, half seconds passed, and by how many quarters of a second the stamp is off."""
+
+
+@settings(deadline=None, max_examples=40)
+@given(events, st.lists(st.integers(1, 4), min_size=30, max_size=30))
+def test_batches_are_answered_as_the_same_frames_one_by_one(
+    engine: Engine, events: list[tuple[str, int, int, int]], sizes: list[int]
+) -> None:
+    """Late frames and clocks that jump back included."""
+    seconds = accumulate(step for _, _, step, _ in events)
+    frames = [
+        frame(place, 100.0 + second / 2 + late / 4, camera_name=camera)
+        for (camera, place, _, late), second in zip(events, seconds, strict=True)
+    ]
+    values = {"consistency__window": 3, "consistency__min_hits": 2, "exclusion__time_s": 2.0, "exclusion__count": 1}
+    alone, together = detector(engine, **values), detector(engine, **values)
+    one_by_one: list[object] = []
+    for one in frames:
+        try:
+            one_by_one.append(facts(alone.process(one)))
+        except FrameOrderError as error:
+            one_by_one.append(str(error))
+    batched: list[object] = []
+    ends = list(accumulate(sizes))
+    for start, end in zip([0, *ends], ends, strict=False):
+        answers = together.process_batch(frames[start:end])
+        batched += [facts(a) if isinstance(a, PlaceMatch) else str(a) for a in answers]
+    assert batched == one_by_one
+    assert together.map.moments == alone.map.moments
+    assert together.map.links == alone.map.links
+
+
+def test_the_engine_is_called_once_for_a_batch_and_not_for_none(tmp_path: Path) -> None:
+    masked = open_reference(PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx")), threads=1)
+    counted = Mock(wraps=masked, model=masked.model)
+    loops = detector(counted)
+    assert loops.process_batch([]) == []
+    assert counted.method_calls == []
+    loops.process_batch([frame(i, 1, camera_name=str(i)) for i in range(3)])
+    answers = answered(loops.process_batch([frame(i, 2, camera_name=str(i)) for i in range(2)], with_mask=True))
+    calls = [(call[0], call.args[0].shape[0]) for call in counted.method_calls]
+    assert calls == [("describe", 3), ("describe_with_mask", 2)]
+    for place, answer in enumerate(answers):
+        np.testing.assert_allclose(answer.mask, describe_image_with_mask(masked, frame(place, 0).image)[1], atol=1e-6)
+
+
+def test_a_frame_out_of_order_does_not_harm_the_other_cameras(engine: Engine) -> None:
+    loops = detector(engine)
+    loops.process_batch(rig(0, 10.0))
+    late, good = loops.process_batch([frame(1, 9.9, camera_name="front"), frame(REAR + 1, 10.5, camera_name="rear")])
+    assert isinstance(late, FrameOrderError)
+    assert isinstance(good, PlaceMatch)
+    assert len(loops.map) == 3
+    assert loops.process(frame(1, 10.1, camera_name="front")).keyframe_id == 3  # older than the rear camera's last
+
+
+def test_a_camera_whose_clock_is_behind_is_refused_and_says_so(engine: Engine) -> None:
+    loops = detector(engine)
+    for i in range(3):
+        loops.process_batch(rig(i, 10.0 + i))
+    front = answered(loops.process_batch([frame(3, 20.0, camera_name="front")]))
+    with pytest.raises(FrameOrderError, match=r"of camera rear is 1\.500 s behind the other cameras"):
+        loops.process(frame(REAR + 3, 18.5, camera_name="rear"))
+    assert loops.process(frame(REAR + 3, 19.0, camera_name="rear")).session == front[0].session == ""
+
+
+def test_a_clock_that_jumps_back_starts_one_session_for_the_whole_rig(engine: Engine) -> None:
+    loops = detector(engine)
+    for i in range(3):
+        loops.process_batch(rig(i, 100.0 + i, jitter_s=0.2))
+    again = [answered(loops.process_batch(rig(i, 5.0 + i, jitter_s=0.2))) for i in range(3)]
+    assert [statuses(pair) for pair in again] == [["ACCEPTED", "ACCEPTED"]] * 3
+    assert {match.session for pair in again for match in pair} == {"+"}
+    assert loops.map.moments == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+
+def test_a_camera_first_heard_far_behind_starts_a_session_once(engine: Engine) -> None:
+    """The clock may have jumped while the others were silent; if it did not, its frames are refused from then on."""
+    loops = detector(engine)
+    loops.process(frame(0, 100.0, camera_name="front"))
+    sessions = [loops.process(one).session for one in (rig(1, 50.0)[1], rig(1, 101.0)[0])]
+    assert sessions == ["+", "+"]
+    with pytest.raises(FrameOrderError, match="do their clocks agree"):
+        loops.process(rig(2, 51.0)[1])
+
+
+def test_a_silent_camera_holds_nothing_up(engine: Engine) -> None:
+    loops = detector(engine)
+    loops.process_batch(rig(0, 0.0))
+    for i in range(1, 8):
+        loops.process(frame(i, i, camera_name="front"))
+    assert loops.process(frame(2, 8.0, camera_name="front")).match_id == 3
+    back = loops.process(frame(REAR, 9.0, camera_name="rear"))
+    assert back.accepted
+    assert (back.match_id, back.match_camera_name) == (1, "rear")
+
+
+def test_cameras_space_their_keyframes_each_by_its_own_last_one(engine: Engine) -> None:
+    """Views of the two cameras differ, but a rig that stands still adds nothing; nor is either a revisit of itself."""
+    loops = detector(engine, keyframe__max_similarity=0.95, exclusion__count=1, exclusion__time_s=2.0)
+    answers = [match for i in range(10) for match in answered(loops.process_batch(rig(0, i)))]
+    assert [k.camera_name for k in loops.map.keyframes] == ["front", "rear"]
+    assert not any(match.accepted for match in answers)
+    # the front camera sees something new all the time; the rear camera still stands
+    more = [loops.process_batch([frame(i, i, camera_name="front"), rig(0, i)[1]])[1] for i in range(10, 15)]
+    assert [(match.status.name, match.match_id) for match in answered(more)] == [("LOW_SCORE", 0)] * 5
+
+
+def test_consistency_is_of_the_queries_of_one_camera(engine: Engine) -> None:
+    loops = detector(engine, consistency__window=2, consistency__min_hits=2, exclusion__time_s=10.0)
+    for i in range(8):
+        loops.process_batch(rig(i, i))  # all recent: they point nowhere
+    first = answered(loops.process_batch(rig(1, 20.0)))
+    assert statuses(first) == ["INCONSISTENT", "INCONSISTENT"]  # the front camera's answer does not count for the rear
+    assert statuses(answered(loops.process_batch(rig(2, 21.0)))) == ["ACCEPTED", "ACCEPTED"]
+
+
+def test_islands_and_links_count_the_keyframes_of_one_camera(engine: Engine) -> None:
+    """Two alike views three places apart are one place with a gap of 3, although six keyframes of a rig lie between."""
+    lap = [0, 1, 2, 0, 4, 5, 6, 7, 8, 9, 0]
+    for gap, status in ((2, "AMBIGUOUS"), (3, "ACCEPTED")):
+        single = visit(detector(engine, match__island_gap=gap), lap)
+        loops = detector(engine, match__island_gap=gap)
+        pairs = [answered(loops.process_batch(rig(place, i))) for i, place in enumerate(lap)]
+        assert [single[-1].status.name, *statuses(pairs[-1])] == [status] * 3
+
+
+@pytest.mark.parametrize("between", ["nothing", "new parameters", "a map file"])
+def test_a_third_lap_of_a_rig_is_not_ambiguous_because_the_second_closed(engine: Engine, between: str) -> None:
+    loops = detector(engine)
+    for i, place in enumerate([*range(7), *range(7)]):
+        loops.process_batch(rig(place, i))
+    assert len(loops.map.links) == 14
+    if between == "new parameters":
+        loops.reconfigure(loops.config)
+    elif between == "a map file":
+        loops = LoopDetector(loops.config, engine, loops.map, "next day")
+    third = [answered(loops.process_batch(rig(place, 14.0 + place))) for place in range(7)]
+    assert [statuses(pair) for pair in third] == [["ACCEPTED", "ACCEPTED"]] * 7
+
+
+def test_a_step_of_odometry_is_counted_once_for_the_rig(engine: Engine) -> None:
+    """Whichever camera brings it, and although the rear camera's frames come a little late."""
+    path: list[float | None] = []
+    loops = detector(engine)
+    for i in range(5):
+        for name, second in (("front", i), ("rear", i - 0.4)):
+            loops.process(frame(i, second, odometry=(2.0 * second, 0.0), camera_name=name))
+        path += [k.travelled_m for k in loops.map.keyframes[-2:]]
+    assert path == pytest.approx([0.0, 0.0, 2.0, 2.0, 4.0, 4.0, 6.0, 6.0, 8.0, 8.0])
+    loops = detector(engine)
+    for i in range(5):  # a camera without odometry does not interrupt the path of the other
+        loops.process(frame(i, i, odometry=(2.0 * i, 0.0), camera_name="front"))
+        loops.process(frame(i, i + 0.5, camera_name="rear"))
+    assert loops.map.keyframes[-1].travelled_m == pytest.approx(8.0)
+
+
+def test_the_path_of_one_camera_has_no_step_across_a_gap_in_the_odometry(engine: Engine) -> None:
+    loops = detector(engine)
+    for i, position in enumerate([(0.0, 0.0), (1.0, 0.0), None, (50.0, 0.0), (51.0, 0.0)]):
+        loops.process(frame(i, i, odometry=position))
+    assert [k.travelled_m for k in loops.map.keyframes] == [0.0, 1.0, 1.0, 1.0, 2.0]
+
+
+def test_without_a_cooldown_a_late_camera_has_none(engine: Engine) -> None:
+    for cooldown, rear in ((0.0, "ACCEPTED"), (2.0, "COOLDOWN")):
+        loops = detector(engine, match__cooldown_s=cooldown)
+        for i in range(8):
+            loops.process_batch(rig(i, i))
+        assert statuses(answered(loops.process_batch(rig(1, 10.0, jitter_s=0.5)))) == ["ACCEPTED", rear]
+
+
+def test_behind_a_late_frame_of_another_camera_nothing_recent_is_eligible(engine: Engine) -> None:
+    loops = detector(engine, exclusion__time_s=3.0)
+    loops.process_batch(rig(0, 10.0, jitter_s=0.5))
+    assert loops.process(frame(0, 12.75, camera_name="front")).status is MatchStatus.RECENT  # the rear's is 3.25 s old
+    assert loops.process(frame(0, 13.0, camera_name="front")).accepted
+
+
+@settings(deadline=None, max_examples=40)
+@given(events, st.sampled_from([0.0, 1.0, 3.0]), st.sampled_from([0, 0, 1, 3]))
+def test_no_camera_of_a_rig_is_ever_matched_with_the_recent_past(
+    engine: Engine, events: list[tuple[str, int, int, int]], time_s: float, count: int
+) -> None:
+    """Exactly, however the cameras' frames are late: of all candidates, none is younger or among the last `count`."""
+    loops = detector(engine, exclusion__time_s=time_s, exclusion__count=count, match__top_k=1000)
+    seconds = accumulate(step for _, _, step, _ in events)
+    for (camera, place, _, late), second in zip(events, seconds, strict=True):
+        before = list(loops.map.keyframes)
+        (match,) = loops.process_batch([frame(place, 100.0 + second / 2 + late / 4, camera_name=camera)])
+        if isinstance(match, FrameOrderError):
+            continue
+        own = [k.id for k in before if k.camera_name == camera and k.session == match.session]
+        last_own = own[max(0, len(own) - count) :] if count else []
+        for candidate in match.candidates:
+            seen = before[candidate.keyframe_id]
+            if seen.session == match.session:
+                assert match.stamp_ns - seen.stamp_ns >= time_s * 1e9
+                assert seen.id not in last_own

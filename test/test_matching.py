@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,8 @@ from vpr_ros.matching import Links, consistent_count, eligible_stop, is_ambiguou
 from vpr_ros.types import Candidate, Keyframe
 
 NO_LINKS = Links(5)
+ONE_CAMERA = range(1000)
+"""Every keyframe is a moment of its own."""
 
 
 def keyframe(i: int, stamp_s: float, travelled_m: float | None = None) -> Keyframe:
@@ -40,6 +44,43 @@ def test_eligible_stop_is_what_the_three_rules_leave(
     assert list(range(first_id, eligible_stop(earlier + session, first_id, now_ns, now_m, config))) == allowed
 
 
+late_drives = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 20), st.integers(0, 30), st.booleans()), min_size=1, max_size=40
+)
+
+
+@given(late_drives, st.integers(0, 60), st.integers(0, 40), st.integers(0, 6), st.integers(0, 3))
+def test_no_excluded_keyframe_is_eligible_however_late_the_cameras_of_a_rig_are(
+    drive: list[tuple[str, int, int, bool]], time_s: int, distance_m: int, count: int, first_id: int
+) -> None:
+    """Against the obvious, and nothing is lost that lies before all that is excluded; stamps are up to 30 s late."""
+    clock, path, session, last_of = 0, 0.0, [], {}
+    *steps, (query_camera, query_dt, query_late, _) = drive
+    for camera, dt, late, has_odometry in steps:
+        clock, path = clock + dt, path + dt
+        stamp = clock - late
+        if stamp > last_of.get(camera, -1000):
+            travelled_m = path if has_odometry else None
+            session.append(replace(keyframe(first_id + len(session), stamp, travelled_m), camera_name=camera))
+            last_of[camera] = stamp
+    now_s, config = clock + query_dt - query_late, ExclusionConfig(time_s, distance_m, count)
+    own = [k.id for k in session if k.camera_name == query_camera]
+    excluded = [
+        k.id
+        for k in session
+        if now_s * 10**9 - k.stamp_ns < time_s * 10**9
+        or (k.travelled_m is not None and path - k.travelled_m < distance_m)
+        or (count > 0 and k.id >= (own[-count] if len(own) >= count else first_id))
+    ]
+    earlier = [keyframe(i, 1e6) for i in range(first_id)]
+    known = earlier + session
+    stop = eligible_stop(known, first_id, now_s * 10**9, path, config, query_camera, jitter_s=30.0)
+    assert stop == min(excluded, default=len(known))
+    by_time_alone = ExclusionConfig(time_s, 0.0, 0)
+    for lost in known[eligible_stop(known, first_id, now_s * 10**9, None, by_time_alone, "a", jitter_s=30.0) :]:
+        assert now_s - lost.stamp_ns / 10**9 < time_s + 30
+
+
 def test_an_earlier_session_is_never_excluded() -> None:
     assert (
         eligible_stop([keyframe(i, 0.0) for i in range(12)], 12, 0, None, ExclusionConfig(1000.0, 1000.0, 1000)) == 12
@@ -53,7 +94,7 @@ candidate_lists = st.lists(st.tuples(st.integers(0, 60), st.floats(-1, 1)), max_
 
 @given(candidate_lists, st.integers(0, 8))
 def test_a_place_begins_where_no_better_candidate_is_near(candidates: list[Candidate], gap: int) -> None:
-    found = islands(candidates, gap, NO_LINKS)
+    found = islands(candidates, ONE_CAMERA, gap, NO_LINKS)
     alone = [
         c for i, c in enumerate(candidates) if all(abs(c.keyframe_id - b.keyframe_id) > gap for b in candidates[:i])
     ]
@@ -67,13 +108,13 @@ def test_a_place_begins_where_no_better_candidate_is_near(candidates: list[Candi
 
 def test_weak_candidates_do_not_bridge_two_places() -> None:
     strong_at_0_and_6 = [Candidate(0, 0.9), Candidate(6, 0.89), Candidate(2, 0.3), Candidate(4, 0.2)]
-    assert [island.best.keyframe_id for island in islands(strong_at_0_and_6, 2, NO_LINKS)] == [0, 6]
+    assert [island.best.keyframe_id for island in islands(strong_at_0_and_6, ONE_CAMERA, 2, NO_LINKS)] == [0, 6]
 
 
 def test_an_accepted_closure_makes_two_laps_one_place() -> None:
     candidates = [Candidate(100, 0.9), Candidate(10, 0.89), Candidate(300, 0.2)]
-    assert len(islands(candidates, 5, NO_LINKS)) == 3
-    linked = islands(candidates, 5, Links(5, [(12, 98)]))
+    assert len(islands(candidates, ONE_CAMERA, 5, NO_LINKS)) == 3
+    linked = islands(candidates, ONE_CAMERA, 5, Links(5, [(12, 98)]))
     assert [sorted(c.keyframe_id for c in island.candidates) for island in linked] == [[10, 100], [300]]
 
 

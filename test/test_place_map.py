@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vpr_ros import place_map as place_map_module
 from vpr_ros.errors import MapError
@@ -31,6 +34,7 @@ def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
                 odom_from_body=np.eye(4) * (i + 1) if i % 2 else None,
                 travelled_m=1.5 * i if i % 2 else None,
                 frame_id="camera",
+                camera_name=("front", "rear", "")[i % 3],
             )
         )
     result.links.append((0, 3))
@@ -45,10 +49,11 @@ def test_a_map_survives_its_file_bit_for_bit(tmp_path: Path, count: int) -> None
     assert loaded.links == [(0, 3)]
     assert len(loaded) == count
     for a, b in zip(saved.keyframes, loaded.keyframes, strict=True):
-        for name in ("id", "session", "stamp_ns", "thumbnail", "camera", "travelled_m", "frame_id"):
+        for name in ("id", "session", "stamp_ns", "thumbnail", "camera", "travelled_m", "frame_id", "camera_name"):
             assert getattr(a, name) == getattr(b, name)
         np.testing.assert_array_equal(a.descriptor, b.descriptor)
         np.testing.assert_equal(a.odom_from_body, b.odom_from_body)
+    assert loaded.moments == saved.moments
     query = saved.keyframes[0].descriptor
     assert saved.search(query, 5, count) == loaded.search(query, 5, count)
 
@@ -56,6 +61,54 @@ def test_a_map_survives_its_file_bit_for_bit(tmp_path: Path, count: int) -> None
 def test_an_empty_map_survives(tmp_path: Path) -> None:
     PlaceMap(8).save(tmp_path / "empty", "model")
     assert len(PlaceMap.load(tmp_path / "empty", "model")) == 0
+
+
+def test_a_map_from_before_there_were_rigs_is_of_one_camera(tmp_path: Path) -> None:
+    some_map().save(tmp_path / "new", "m")
+    with np.load(tmp_path / "new") as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    for head in header["keyframes"]:
+        del head["camera_name"]
+    np.savez(tmp_path / "old.npz", **arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    old = PlaceMap.load(tmp_path / "old.npz", "m")
+    assert [k.camera_name for k in old.keyframes] == [""] * 5
+    assert old.moments == [0, 1, 2, 3, 4]
+
+
+def moments_of(cameras: Iterable[tuple[str, str]]) -> list[int]:
+    """Of keyframes that are given as (session, camera)."""
+    result = PlaceMap(1)
+    for i, (session, camera) in enumerate(cameras):
+        result.add(Keyframe(i, session, i, np.ones(1, np.float32), camera_name=camera))
+    return result.moments
+
+
+@pytest.mark.parametrize(
+    ("cameras", "moments"),
+    [
+        ("aaaa", [0, 1, 2, 3]),
+        ("abababab", [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("abbaab", [0, 0, 1, 1, 2, 2]),
+        ("aaabaa", [0, 1, 2, 2, 3, 4]),
+        ("abcab", [0, 0, 0, 1, 1]),
+    ],
+)
+def test_a_moment_ends_when_a_camera_repeats(cameras: str, moments: list[int]) -> None:
+    assert moments_of(("s", camera) for camera in cameras) == moments
+
+
+def test_a_moment_ends_with_its_session() -> None:
+    assert moments_of([("s", "a"), ("t", "b"), ("t", "a"), ("s", "b")]) == [0, 1, 1, 2]
+
+
+@given(st.lists(st.tuples(st.sampled_from("st"), st.sampled_from("abc")), max_size=40))
+def test_moments_count_at_least_what_each_camera_adds_and_at_most_what_all_add(cameras: list[tuple[str, str]]) -> None:
+    moments = moments_of(cameras)
+    for start in range(len(cameras)):
+        for end in range(start + 1, len(cameras) + 1):
+            passed, seen = moments[end - 1] - moments[start] + 1, cameras[start:end]
+            assert max(seen.count(camera) for camera in seen) <= passed <= len(seen)
 
 
 def test_keyframes_are_numbered_in_order() -> None:

@@ -9,7 +9,7 @@ from small_worlds import texture
 
 from vpr_ros.config import VerificationConfig
 from vpr_ros.types import Camera, LocalFeatures, Pose, Thumbnail
-from vpr_ros.verification import GeometricVerifier, coverage, motion_covariance, sampson_errors
+from vpr_ros.verification import GeometricVerifier, coverage, mask_at, motion_covariance, sampson_errors
 
 CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480)
 DISTORTED = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0))
@@ -273,3 +273,23 @@ def _interleave(
     views: tuple[LocalFeatures, LocalFeatures], camera: Camera | None
 ) -> tuple[LocalFeatures, Camera | None, LocalFeatures, Camera | None]:
     return views[0], camera, views[1], camera
+
+
+def test_a_mask_is_read_where_a_point_lies() -> None:
+    mask = np.float32([[0.0, 1.0], [0.5, 0.25]])  # of an image of 8 x 4 px: cells of 4 x 2
+    points = np.float32([[1.5, 0.5], [5.5, 0.5], [1.5, 2.5], [5.5, 2.5], [3.5, 0.5], [0, 0], [7, 3]])
+    np.testing.assert_allclose(mask_at(mask, points, 8, 4), [0, 1, 0.5, 0.25, 0.5, 0, 0.25], atol=0.02)
+    assert mask_at(mask, points[:0], 8, 4).shape == (0,)
+
+
+def test_features_without_attention_are_left_out() -> None:
+    verifier = GeometricVerifier(VerificationConfig(min_attention=0.5))
+    features = verifier.extract(texture(1, 320, 240))
+    mask = np.repeat(np.float32([[0.0, 1.0]]), 6, axis=0)  # the left half is ignored
+    kept = verifier.attended(features, mask, 320, 240)
+    is_right = features.points[:, 0] >= 159.5
+    assert 0 < is_right.sum() < len(features)
+    np.testing.assert_array_equal(kept.points, features.points[is_right])
+    np.testing.assert_array_equal(kept.descriptors, features.descriptors[is_right])
+    everything = GeometricVerifier(VerificationConfig()).attended(features, mask, 320, 240)
+    assert len(everything) == len(features)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ class EngineConfig:
     min_cosine: float = parameter(
         0.0, "least cosine with the reference's descriptors; 0 uses the bar of the precision", low=0.0, high=1.0
     )
-    cache: str = parameter("~/.cache/vpr_ros/engines", "folder of built engines")
+    cache: str = parameter("", "folder of built engines; empty is vpr_ros/engines in the user's cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,9 @@ class ExclusionConfig:
         low=0.0,
         high=100000.0,
     )
-    count: int = parameter(5, "the last so many keyframes are no revisit", low=0, high=1000000)
+    count: int = parameter(
+        5, "the last so many keyframes of the query's camera, and what came since, are no revisit", low=0, high=1000000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class MatchConfig:
     top_k: int = parameter(20, "keyframes looked up per query", low=1, high=1000)
     min_similarity: float = parameter(0.3, "least cosine similarity of a match", low=-1.0, high=1.0)
     island_gap: int = parameter(
-        5, "candidates at most this many keyframes apart are one place (island)", low=0, high=10000
+        5, "candidates at most this many keyframes (of one camera) apart are one place (island)", low=0, high=10000
     )
     max_ambiguity: float = parameter(
         0.98, "most that the runner-up's similarity may be of the best one's; 1 never rejects", low=0.0, high=1.0
@@ -157,11 +160,13 @@ class MatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyConfig:
-    window: int = parameter(3, "how many consecutive queries are looked at, this one included", low=1, high=100)
+    window: int = parameter(
+        3, "how many consecutive queries of a camera are looked at, this one included", low=1, high=100
+    )
     min_hits: int = parameter(
         2, "how many of them must point to the same place; 1 switches the check off", low=1, high=100
     )
-    max_gap: int = parameter(10, "same place: at most this many keyframes apart", low=0, high=10000)
+    max_gap: int = parameter(10, "same place: at most this many keyframes (of one camera) apart", low=0, high=10000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,12 @@ class VerificationConfig:
     max_features: int = parameter(800, "local features kept per image", low=50, high=10000)
     max_size_px: int = parameter(
         400, "images are shrunk to at most this width for local features", unit="px", low=64, high=8192
+    )
+    min_attention: float = parameter(
+        0.0,
+        "leave out local features where the model's mask is below this (0: none; needs a model with a mask)",
+        low=0.0,
+        high=1.0,
     )
     max_candidates: int = parameter(3, "candidates of the best place that are verified", low=1, high=100)
     max_ratio: float = parameter(
@@ -208,7 +219,8 @@ class OdometryConfig:
 class SessionConfig:
     clock_jump_s: float = parameter(
         1.0,
-        "a stamp this far before the last one starts a new session; a smaller step back drops the frame",
+        "a stamp this far before its camera's last one starts a new session; a smaller step back, or being this far behind "
+        "the rig's other cameras, drops the frame",
         unit="s",
         low=0.0,
         high=86400.0,
@@ -220,6 +232,11 @@ class NodeConfig:
     """Only the ROS node reads these."""
 
     autostart: bool = parameter(True, "configure and activate at start, without a lifecycle manager")
+    cameras: str = parameter(
+        "",
+        "cameras of a rig, like front,rear: topics front/image, front/camera_info, ...; empty: one camera on image, "
+        "camera_info. Where a parameter counts keyframes, those of a rig count as those of one camera",
+    )
     image_transport: str = parameter("raw", "subscribe to image or to image/compressed", choices=("raw", "compressed"))
     use_odometry: bool = parameter(True, "subscribe to odom; it is optional and may stay silent")
     max_odometry_age_s: float = parameter(
@@ -230,6 +247,22 @@ class NodeConfig:
     no_data_s: float = parameter(
         5.0, "silence on the image topic that becomes a diagnostic", unit="s", low=0.1, high=3600.0
     )
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras in order; ("",) where there is one. Raises ConfigError for what cannot be part of a topic's name."""
+        if not self.cameras.strip():
+            return ("",)
+        names = tuple(name.strip() for name in self.cameras.split(","))
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ConfigError(
+                    f"node.cameras: {name!r} is no name for a camera: letters, digits and _, not a digit first; "
+                    "several are separated by commas, like front,rear"
+                )
+        if len(set(names)) < len(names):
+            raise ConfigError(f"node.cameras names a camera twice: {self.cameras}")
+        return names
 
 
 @dataclass(frozen=True, slots=True)

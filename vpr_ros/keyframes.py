@@ -12,7 +12,7 @@ from vpr_ros.types import Descriptor, Keyframe, Pose
 def is_new_keyframe(
     stamp_ns: int, descriptor: Descriptor, odom_from_body: Pose | None, last: Keyframe | None, config: KeyframeConfig
 ) -> bool:
-    """Whether a frame differs enough from the last keyframe of its session (None: it is the first).
+    """Whether a frame differs enough from its camera's last keyframe of the session (None: it is the first).
 
     Time is necessary; then any of distance, angle (with odometry) and change of the descriptor is enough. A robot that
     stands still therefore adds nothing.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import repeat
 
 import numpy as np
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, describe_image, describe_image_with_mask
-from vpr_ros.errors import FrameOrderError
+from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
+from vpr_ros.errors import ConfigError, FrameOrderError
 from vpr_ros.keyframes import is_new_keyframe
 from vpr_ros.matching import Island, Links, consistent_count, eligible_stop, is_ambiguous, islands
 from vpr_ros.place_map import PlaceMap
@@ -24,6 +25,7 @@ from vpr_ros.types import (
     Mask,
     MatchStatus,
     PlaceMatch,
+    Pose,
     Thumbnail,
     Verification,
 )
@@ -42,12 +44,25 @@ class _Query:
 
     frame: Frame
     descriptor: Descriptor
-    mask: Mask | None
     travelled_m: float | None
+    mask: Mask | None
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """What one camera's frames of the session left behind."""
+
+    recent_bests: deque[int | None]
+    """The moments of the last queries' best keyframes."""
+    last: Frame | None = None
+    keyframe: Keyframe | None = None
 
 
 class LoopDetector:
     """Tells for every frame whether, where and how surely the camera has been there before.
+
+    The cameras of a rig share map, session, travelled path and cooldown; each has its own order of frames, spacing of
+    keyframes and consistency window. A frame may match a keyframe of any camera.
 
     `stage` is entered as a context around each step, by name; a caller that wants latencies passes its stopwatch.
     """
@@ -60,12 +75,13 @@ class LoopDetector:
         session: str = "",
         stage: Stage = nullcontext,
     ) -> None:
+        _require_mask(config, engine)
         self.config = config
         self.engine = engine
         self.map = PlaceMap(engine.model.dim) if place_map is None else place_map
         self._verifier = GeometricVerifier(config.verification)
         self._features_of_keyframe = lru_cache(FEATURE_CACHE)(self._extract_keyframe)
-        self._links = Links(config.consistency.max_gap, self.map.links)
+        self._links = self._links_of_map()
         self._stage = stage
         self.start_session(session)
 
@@ -73,60 +89,110 @@ class LoopDetector:
         """From now on frames belong to a new drive: what is in the map is old and may be matched."""
         self.session = name
         self._first_id = len(self.map)
-        self._last: Frame | None = None
+        self._streams: dict[str, _Stream] = {}
+        self._newest_ns: int | None = None
+        self._odometry: tuple[int, Pose] | None = None
         self._travelled_m: float | None = None
-        self._recent_bests: deque[int | None] = deque(maxlen=self.config.consistency.window - 1)
         self._accepted_ns: int | None = None
 
     def reconfigure(self, config: Config) -> None:
-        """Use other parameters from the next frame on; the map and the session stay."""
+        """Use other parameters from the next frame on; the map and the session stay. Raises ConfigError."""
+        _require_mask(config, self.engine)
         self.config = config
         self._verifier = GeometricVerifier(config.verification)
         self._features_of_keyframe.cache_clear()
-        self._links = Links(config.consistency.max_gap, self.map.links)
-        self._recent_bests = deque(self._recent_bests, maxlen=config.consistency.window - 1)
+        self._links = self._links_of_map()
+        for stream in self._streams.values():
+            stream.recent_bests = deque(stream.recent_bests, maxlen=config.consistency.window - 1)
 
     def process(self, frame: Frame, with_mask: bool = False) -> PlaceMatch:
         """Look the frame up in the map, then add it if it is a keyframe.
 
         `with_mask` puts what the model attended to into the answer. Raises FrameOrderError, without a trace in the map,
-        for a frame that is not newer than the last one, and ModelError for a mask that the model does not have.
+        for a frame that is not newer than its camera's last one or too far behind the other cameras, and ModelError for a
+        mask that the model does not have.
         """
-        self._follow_clock(frame)
+        (answer,) = self.process_batch([frame], with_mask)
+        if isinstance(answer, FrameOrderError):
+            raise answer
+        return answer
+
+    def process_batch(self, frames: Sequence[Frame], with_mask: bool = False) -> list[PlaceMatch | FrameOrderError]:
+        """As `process` of each frame in turn, but all are described in one call of the engine.
+
+        A frame out of order is answered by the error that `process` would raise; the others are not touched by it.
+        """
+        if not frames:
+            return []
+        images = [frame.image for frame in frames]
+        masks: Iterable[Mask | None] = repeat(None, len(frames))
         with self._stage("describe"):
-            query = self._describe(frame, with_mask)
+            if with_mask or self._weighs_features:
+                descriptors, masks = describe_images_with_masks(self.engine, images)
+            else:
+                descriptors = describe_images(self.engine, images)
+        answers = [self._answer(*described) for described in zip(frames, descriptors, masks, strict=True)]
+        if not with_mask:
+            return answers
+        return [
+            answer if isinstance(answer, FrameOrderError) else replace(answer, mask=mask)
+            for answer, mask in zip(answers, masks, strict=True)
+        ]
+
+    @property
+    def _weighs_features(self) -> bool:
+        return self.config.verification.enabled and self.config.verification.min_attention > 0
+
+    def _answer(self, frame: Frame, descriptor: Descriptor, mask: Mask | None) -> PlaceMatch | FrameOrderError:
+        try:
+            self._follow_clock(frame)
+        except FrameOrderError as error:
+            return error
+        query = _Query(frame, descriptor, self._travelled_m, mask)
         match = self._match(query)
-        self._recent_bests.append(match.match_id)
+        best = None if match.match_id is None else self.map.moments[match.match_id]
+        self._streams[frame.camera_name].recent_bests.append(best)
         keyframe_id = self._remember(query)
         if match.accepted:
             self._accepted_ns = frame.stamp_ns
             if keyframe_id is not None and match.match_id is not None:
                 self.map.links.append((match.match_id, keyframe_id))
-                self._links.add(match.match_id, keyframe_id)
-        return replace(match, keyframe_id=keyframe_id, mask=query.mask)
+                self._links.add(self.map.moments[match.match_id], self.map.moments[keyframe_id])
+        return replace(match, keyframe_id=keyframe_id)
 
-    def _describe(self, frame: Frame, with_mask: bool) -> _Query:
-        if with_mask:
-            return _Query(frame, *describe_image_with_mask(self.engine, frame.image), self._travelled_m)
-        return _Query(frame, describe_image(self.engine, frame.image), None, self._travelled_m)
+    def _links_of_map(self) -> Links:
+        moments = self.map.moments
+        return Links(self.config.consistency.max_gap, ((moments[a], moments[b]) for a, b in self.map.links))
 
     def _match(self, query: _Query) -> PlaceMatch:
         config, frame = self.config, query.frame
-        answer = partial(PlaceMatch, frame.stamp_ns, frame_id=frame.frame_id)
+        answer = partial(
+            PlaceMatch, frame.stamp_ns, frame_id=frame.frame_id, camera_name=frame.camera_name, session=self.session
+        )
         if len(self.map) == 0:
             return answer(MatchStatus.NO_MAP)
 
         with self._stage("search"):
-            known = self.map.keyframes
-            stop = eligible_stop(known, self._first_id, frame.stamp_ns, query.travelled_m, config.exclusion)
+            stop = eligible_stop(
+                self.map.keyframes,
+                self._first_id,
+                frame.stamp_ns,
+                query.travelled_m,
+                config.exclusion,
+                frame.camera_name,
+                jitter_s=config.session.clock_jump_s,
+            )
             candidates = self.map.search(query.descriptor, config.match.top_k, stop)
         if not candidates:
             return answer(MatchStatus.RECENT)
 
         with self._stage("match"):
-            places = islands(candidates, config.match.island_gap, self._links)
+            moments = self.map.moments
+            places = islands(candidates, moments, config.match.island_gap, self._links)
             place, runner_up = places[0], places[1].best.similarity if len(places) > 1 else None
-            hits = consistent_count(self._recent_bests, place.best.keyframe_id, config.consistency.max_gap, self._links)
+            recent_bests = self._streams[frame.camera_name].recent_bests
+            moment = moments[place.best.keyframe_id]
+            hits = consistent_count(recent_bests, moment, config.consistency.max_gap, self._links)
         answer = partial(answer, runner_up=runner_up, consistent_count=hits, candidates=candidates)
         best = partial(answer, **self._matched(place.best.keyframe_id, place.best.similarity))
         if place.best.similarity < config.match.min_similarity:
@@ -145,8 +211,10 @@ class LoopDetector:
         match = best(MatchStatus.ACCEPTED)
         if self._contradicts_odometry(query, self.map.keyframes[match.match_id or 0]):
             return replace(match, status=MatchStatus.ODOMETRY)
-        if self._accepted_ns is not None and frame.stamp_ns - self._accepted_ns < config.match.cooldown_s * 1e9:
-            return replace(match, status=MatchStatus.COOLDOWN)
+        if self._accepted_ns is not None:
+            passed_ns = max(0, frame.stamp_ns - self._accepted_ns)  # of a rig, another camera's frame may be newer
+            if passed_ns < config.match.cooldown_s * 1e9:
+                return replace(match, status=MatchStatus.COOLDOWN)
         return match
 
     def _matched(self, keyframe_id: int, similarity: float) -> dict[str, object]:
@@ -155,12 +223,16 @@ class LoopDetector:
             "match_id": keyframe_id,
             "match_stamp_ns": keyframe.stamp_ns,
             "match_session": keyframe.session,
+            "match_camera_name": keyframe.camera_name,
             "similarity": similarity,
         }
 
     def _verify(self, query: _Query, place: Island) -> tuple[tuple[int, float], Verification]:
         """The candidate of the place with the most inliers: the nearest view, not only a view of the same street."""
-        features = self._verifier.extract(query.frame.image)
+        image = query.frame.image
+        features = self._verifier.extract(image)
+        if self._weighs_features and query.mask is not None:
+            features = self._verifier.attended(features, query.mask, image.shape[1], image.shape[0])
         results = []
         for candidate in place.candidates[: self.config.verification.max_candidates]:
             camera = self.map.keyframes[candidate.keyframe_id].camera
@@ -192,9 +264,9 @@ class LoopDetector:
 
     def _remember(self, query: _Query) -> int | None:
         """Add the frame to the map if it is a keyframe; its id there."""
-        frame = query.frame
-        last = self.map.keyframes[-1] if len(self.map) > self._first_id else None
-        if not is_new_keyframe(frame.stamp_ns, query.descriptor, frame.odom_from_body, last, self.config.keyframe):
+        frame, config = query.frame, self.config.keyframe
+        stream = self._streams[frame.camera_name]
+        if not is_new_keyframe(frame.stamp_ns, query.descriptor, frame.odom_from_body, stream.keyframe, config):
             return None
         with self._stage("remember"):
             thumbnail = self._verifier.thumbnail(frame.image) if self.config.verification.enabled else None
@@ -208,20 +280,50 @@ class LoopDetector:
                 odom_from_body=frame.odom_from_body,
                 travelled_m=query.travelled_m,
                 frame_id=frame.frame_id,
+                camera_name=frame.camera_name,
             )
             self.map.add(keyframe)
+        stream.keyframe = keyframe
         return keyframe.id
 
     def _follow_clock(self, frame: Frame) -> None:
-        """Refuse a frame out of order, start a new session when the clock jumped back, and measure the path."""
-        if self._last is not None:
-            step_ns = frame.stamp_ns - self._last.stamp_ns
-            if step_ns < -self.config.session.clock_jump_s * 1e9:
-                self.start_session(f"{self.session}+")
-            elif step_ns <= 0:
-                raise FrameOrderError(f"frame {frame.stamp_ns} is not newer than {self._last.stamp_ns}; it is dropped")
-        before = self._last.odom_from_body if self._last is not None else None
-        if frame.odom_from_body is not None:
-            step = 0.0 if before is None else float(np.linalg.norm(frame.odom_from_body[:3, 3] - before[:3, 3]))
-            self._travelled_m = (self._travelled_m or 0.0) + step
-        self._last = frame
+        """Refuse a frame out of order, start a new session when the clock jumped back, and measure the path.
+
+        Within a session no accepted frame is more than `session.clock_jump_s` older than the newest: the exclusion rules
+        rely on it.
+        """
+        jump_ns = self.config.session.clock_jump_s * 1e9
+        stream = self._streams.get(frame.camera_name)
+        last = None if stream is None else stream.last
+        behind_ns = 0 if self._newest_ns is None else self._newest_ns - frame.stamp_ns
+        if behind_ns > jump_ns and (last is None or last.stamp_ns - frame.stamp_ns > jump_ns):
+            self.start_session(f"{self.session}+")
+            last = None
+        elif last is not None and frame.stamp_ns <= last.stamp_ns:
+            raise FrameOrderError(f"frame {frame.stamp_ns} is not newer than {last.stamp_ns}; it is dropped")
+        elif behind_ns > jump_ns:
+            raise FrameOrderError(
+                f"frame {frame.stamp_ns} of camera {frame.camera_name} is {behind_ns * 1e-9:.3f} s behind the other "
+                "cameras; it is dropped (do their clocks agree?)"
+            )
+        self._measure_path(frame, last)
+        self._newest_ns = max(frame.stamp_ns, self._newest_ns or frame.stamp_ns)
+        window = self.config.consistency.window
+        self._streams.setdefault(frame.camera_name, _Stream(deque(maxlen=window - 1))).last = frame
+
+    def _measure_path(self, frame: Frame, last: Frame | None) -> None:
+        """Each step of the odometry once, whichever camera's frame brings it; none across a gap in it."""
+        pose = frame.odom_from_body
+        if pose is None or (self._odometry is not None and frame.stamp_ns <= self._odometry[0]):
+            return
+        is_gap = last is not None and last.odom_from_body is None
+        before = pose if self._odometry is None or is_gap else self._odometry[1]
+        self._travelled_m = (self._travelled_m or 0.0) + float(np.linalg.norm(pose[:3, 3] - before[:3, 3]))
+        self._odometry = frame.stamp_ns, pose
+
+
+def _require_mask(config: Config, engine: Engine) -> None:
+    if config.verification.min_attention > 0 and engine.model.mask_size is None:
+        raise ConfigError(
+            f"verification.min_attention needs a model with a mask, and {engine.model.name} has none: set it to 0"
+        )

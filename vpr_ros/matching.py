@@ -1,4 +1,7 @@
-"""Pure decisions about candidates: what may be matched, what is one place, what is ambiguous, what is consistent."""
+"""Pure decisions about candidates: what may be matched, what is one place, what is ambiguous, what is consistent.
+
+How far apart keyframes lie is counted in moments (`PlaceMap.moments`), so that a rig of cameras counts as one camera does.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,30 @@ from vpr_ros.types import Candidate, Keyframe
 
 
 def eligible_stop(
-    keyframes: Sequence[Keyframe], first_id: int, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig
+    keyframes: Sequence[Keyframe],
+    first_id: int,
+    stamp_ns: int,
+    travelled_m: float | None,
+    config: ExclusionConfig,
+    camera_name: str = "",
+    jitter_s: float = 0.0,
 ) -> int:
-    """Keyframes with an id below this may be matched; the newer ones are no revisit.
+    """Keyframes with an id below this may be matched by a query of `camera_name`; the newer ones are no revisit.
 
     `keyframes`: the whole map; those from the id `first_id` on are the running session's, those before it belong to other
-    sessions and are never excluded. Stamps and path length only grow within a session, so each rule excludes a suffix.
+    sessions and are never excluded. Path length only grows within a session and stamps never fall more than `jitter_s`
+    behind the newest (cameras of a rig do not arrive in order), so what is excluded is a suffix: this is the id of the first
+    keyframe that a rule excludes. With jitter a keyframe up to `jitter_s` older than `config.time_s` may lie behind it.
     """
-    stop = len(keyframes) - config.count
-    while stop > first_id and _is_recent(keyframes[stop - 1], stamp_ns, travelled_m, config):
-        stop -= 1
-    return max(first_id, stop)
+    stop, of_camera = len(keyframes), 0
+    for i in range(len(keyframes) - 1, first_id - 1, -1):
+        keyframe = keyframes[i]
+        if of_camera < config.count or _is_recent(keyframe, stamp_ns, travelled_m, config):
+            stop = i
+        elif stamp_ns - keyframe.stamp_ns >= (config.time_s + jitter_s) * 1e9:
+            break  # and so are all before it
+        of_camera += keyframe.camera_name == camera_name
+    return stop
 
 
 def _is_recent(keyframe: Keyframe, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig) -> bool:
@@ -31,9 +47,9 @@ def _is_recent(keyframe: Keyframe, stamp_ns: int, travelled_m: float | None, con
 
 
 class Links:
-    """Which parts of the map accepted loop closures have joined, to within about `gap` keyframes.
+    """Which parts of the map accepted loop closures have joined, to within about `gap` moments.
 
-    Ids are rounded to cells of `gap`; a link joins its two cells and their neighbours, so a look-up costs the same however
+    Moments are rounded to cells of `gap`; a link joins its two cells and their neighbours, so a look-up costs the same however
     many links there are.
     """
 
@@ -50,7 +66,7 @@ class Links:
                 self._joined.update({(a + i, b + j), (b + j, a + i)})
 
     def join(self, first: int, second: int) -> bool:
-        """Whether a link joins the neighbourhoods of two keyframe ids."""
+        """Whether a link joins the neighbourhoods of two moments."""
         return (first // self._cell, second // self._cell) in self._joined
 
 
@@ -65,16 +81,21 @@ class Island:
         return self.candidates[0]
 
 
-def islands(candidates: Sequence[Candidate], gap: int, links: Links) -> list[Island]:
-    """Group candidates (best first) into places, best place first.
+def islands(candidates: Sequence[Candidate], moments: Sequence[int], gap: int, links: Links) -> list[Island]:
+    """Group candidates (best first) into places, best place first. `moments` has the moment of each keyframe id.
 
-    A candidate belongs to the place of a better one at most `gap` ids away, or in a part of the map that accepted loop
+    A candidate belongs to the place of a better one at most `gap` moments away, or in a part of the map that accepted loop
     closures link with it (or the second visit of a place would make the third ambiguous). Otherwise it is the best of a
     place of its own. Weak candidates between two strong ones do not make them one place.
     """
     places: list[list[Candidate]] = []
     for candidate in candidates:
-        near = (place for place in places if any(_same_place(candidate, other, gap, links) for other in place))
+        moment = moments[candidate.keyframe_id]
+        near = (
+            place
+            for place in places
+            if any(_is_same_place(moment, moments[other.keyframe_id], gap, links) for other in place)
+        )
         home = next(near, None)
         if home is None:
             places.append([candidate])
@@ -83,8 +104,8 @@ def islands(candidates: Sequence[Candidate], gap: int, links: Links) -> list[Isl
     return [Island(tuple(place)) for place in places]
 
 
-def _same_place(a: Candidate, b: Candidate, gap: int, links: Links) -> bool:
-    return abs(a.keyframe_id - b.keyframe_id) <= gap or links.join(a.keyframe_id, b.keyframe_id)
+def _is_same_place(a: int, b: int, gap: int, links: Links) -> bool:
+    return abs(a - b) <= gap or links.join(a, b)
 
 
 def is_ambiguous(similarity: float, runner_up: float | None, max_ambiguity: float) -> bool:
@@ -92,7 +113,6 @@ def is_ambiguous(similarity: float, runner_up: float | None, max_ambiguity: floa
     return runner_up is not None and max_ambiguity < 1.0 and runner_up > 0 and runner_up > max_ambiguity * similarity
 
 
-def consistent_count(previous: Iterable[int | None], keyframe_id: int, max_gap: int, links: Links) -> int:
-    """How many of the last queries' best keyframes (None: none) and this one lie at the same place."""
-    hits = (p is not None and (abs(p - keyframe_id) <= max_gap or links.join(p, keyframe_id)) for p in previous)
-    return 1 + sum(hits)
+def consistent_count(previous: Iterable[int | None], moment: int, max_gap: int, links: Links) -> int:
+    """How many of the last queries' best keyframes (their moments; None: no keyframe) and this one lie at the same place."""
+    return 1 + sum(p is not None and _is_same_place(p, moment, max_gap, links) for p in previous)

@@ -25,11 +25,18 @@ FORMAT = "vpr_ros.place_map.1"
 
 
 class PlaceMap:
-    """Keyframes by id (0, 1, 2, ...), searchable by descriptor, with the loop closures accepted between them."""
+    """Keyframes by id (0, 1, 2, ...), searchable by descriptor, with the loop closures accepted between them.
+
+    Keyframes that follow one another are one moment of the rig until a camera repeats or a session ends. Of one camera every
+    keyframe is a moment of its own; of several, moments count as the busiest of them does.
+    """
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.keyframes: list[Keyframe] = []
+        self.moments: list[int] = []
+        """Which moment each keyframe belongs to, from 0; never decreasing."""
+        self._cameras_of_moment: set[str] = set()
         self.links: list[tuple[int, int]] = []
         """Pairs of keyframe ids that an accepted loop closure found to be one place."""
         self._index = FaissIndex(dim)
@@ -42,6 +49,13 @@ class PlaceMap:
         if keyframe.id != len(self):
             raise ValueError(f"the next keyframe's id is {len(self)}, not {keyframe.id}")
         self._index.add(keyframe.descriptor[None])
+        is_same_session = bool(self.keyframes) and self.keyframes[-1].session == keyframe.session
+        if is_same_session and keyframe.camera_name not in self._cameras_of_moment:
+            self.moments.append(self.moments[-1])
+            self._cameras_of_moment.add(keyframe.camera_name)
+        else:
+            self.moments.append(self.moments[-1] + 1 if self.moments else 0)
+            self._cameras_of_moment = {keyframe.camera_name}
         self.keyframes.append(keyframe)
 
     def search(self, descriptor: Descriptor, k: int, stop: int) -> tuple[Candidate, ...]:
@@ -112,6 +126,7 @@ def _header(keyframe: Keyframe) -> dict[str, Any]:
         "session": keyframe.session,
         "stamp_ns": keyframe.stamp_ns,
         "frame_id": keyframe.frame_id,
+        "camera_name": keyframe.camera_name,
         "travelled_m": keyframe.travelled_m,
         "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
         "camera": None if keyframe.camera is None else asdict(keyframe.camera),
@@ -138,6 +153,7 @@ def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]
                 odom_from_body=None if pose is None else np.array(pose, dtype=np.float64).reshape(4, 4),
                 travelled_m=head["travelled_m"],
                 frame_id=head["frame_id"],
+                camera_name=head.get("camera_name", ""),  # files from before there were rigs have none
             )
         )
     return keyframes

@@ -77,13 +77,14 @@ class Camera:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One camera image and what was known when it was taken."""
+    """One camera image and what was known when it was taken. `camera_name` is "" where there is one camera."""
 
     stamp_ns: int
     image: Image
     camera: Camera | None = None
     odom_from_body: Pose | None = None
     frame_id: str = ""
+    camera_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +110,8 @@ class Thumbnail:
 class Keyframe:
     """A frame that the map remembers. `id` is its position in the map, from 0.
 
-    `travelled_m` is the path length since its session began, or None where there was no odometry.
+    `travelled_m` is the path length since its session began, or None where there was no odometry. `camera_name` says which
+    camera of a rig saw it.
     """
 
     id: int
@@ -121,6 +123,7 @@ class Keyframe:
     odom_from_body: Pose | None = None
     travelled_m: float | None = None
     frame_id: str = ""
+    camera_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,9 @@ class Verification:
     """What local geometry says of a pair of images.
 
     `coverage` is the share of the query image's 4 x 4 cells that hold an inlier.
-    `match_from_query` takes points of the query camera to the match camera; its translation has unit length (one
-    camera cannot see scale) and is None without intrinsics. `covariance` is (6, 6): x y z in m, then rotation in rad.
+    `match_from_query` takes points of the query camera to the match camera, which may be two cameras of a rig; its
+    translation has unit length (one camera cannot see scale) and is None without intrinsics. `covariance` is (6, 6):
+    x y z in m, then rotation in rad.
     """
 
     inliers: int
@@ -151,7 +155,7 @@ class Verification:
 class PlaceMatch:
     """The answer to one query, accepted or not, with the numbers behind it.
 
-    Fields from `match_id` on are None where the search never got that far.
+    The fields about the match are None where the search never got that far.
     """
 
     stamp_ns: int
@@ -171,6 +175,10 @@ class PlaceMatch:
     """Best first; what recall@k is computed from."""
     mask: Mask | None = None
     """What the model attended to, where that was asked for."""
+    session: str = ""
+    """The drive that the query belongs to."""
+    camera_name: str = ""
+    match_camera_name: str | None = None
 
     @property
     def accepted(self) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.config import VerificationConfig
 from vpr_ros.local_features import LocalFeatureExtractor, open_features
-from vpr_ros.types import Camera, Image, LocalFeatures, Pose, Thumbnail, Verification
+from vpr_ros.types import Camera, Image, LocalFeatures, Mask, Pose, Thumbnail, Verification
 
 Points = NDArray[np.float64]
 GRID = 4
@@ -36,6 +36,14 @@ class GeometricVerifier:
         """What a map keeps of an image: half the bytes of its local features, and a fraction of the time to make."""
         grey, scale = self._shrink(image)
         return Thumbnail(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes(), scale)
+
+    def attended(self, features: LocalFeatures, mask: Mask, width: int, height: int) -> LocalFeatures:
+        """Those features of an image of `width` x `height` px that lie where its mask is at least `min_attention`.
+
+        One image of a pair is enough: what has no partner in it is not matched in the other.
+        """
+        kept = mask_at(mask, features.points, width, height) >= self._config.min_attention
+        return LocalFeatures(features.points[kept], features.descriptors[kept])
 
     def extract(self, image: Image | Thumbnail) -> LocalFeatures:
         """Local features of an image, or of what `thumbnail` kept of one; points in px of the original image.
@@ -121,6 +129,15 @@ class GeometricVerifier:
             pose, query_rays, match_rays, PIXEL_NOISE / focal, self._config.unknown_scale_sigma_m
         )
         return Verification(result.inliers, result.inlier_ratio, result.coverage, pose, spread)
+
+
+def mask_at(mask: Mask, points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """(N,) values of a mask (h, w) over an image of `width` x `height` px at `points` (N, 2) px, linear between its cells."""
+    if not len(points):
+        return np.zeros(0, np.float32)  # OpenCV refuses an empty map
+    rows, columns = mask.shape
+    x, y = ((points + 0.5) * (columns / width, rows / height) - 0.5).astype(np.float32).reshape(-1, 2).T
+    return cv2.remap(mask, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
 
 
 def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -125,14 +125,21 @@ class Ears(Node):
                 time.sleep(0.3)  # until the subscriber knows, too
         return self._outlets[topic]
 
-    def send(self, image: np.ndarray, stamp_ns: int) -> None:
-        self.outlet(Image, "/image").publish(image_msg(image, stamp_ns))
+    def send(self, image: np.ndarray, stamp_ns: int, camera: str = "") -> None:
+        """From the camera of this name in a rig, which is its frame_id, too."""
+        topic = f"/{camera}/image" if camera else "/image"
+        self.outlet(Image, topic).publish(image_msg(image, stamp_ns, camera or "camera"))
 
-    def send_and_wait(self, image: np.ndarray, stamp_ns: int) -> PlaceMatch:
+    def send_and_wait(self, image: np.ndarray, stamp_ns: int, camera: str = "") -> PlaceMatch:
         """In lockstep: the answer to this very image."""
-        self.send(image, stamp_ns)
+        self.send(image, stamp_ns, camera)
+        return self.wait_for(stamp_ns, camera)
+
+    def wait_for(self, stamp_ns: int, camera: str = "") -> PlaceMatch:
+        """The answer to the image of this stamp and camera."""
         return wait_until(
-            lambda: next((m for m in self.matches if m.stamp_ns == stamp_ns), None), what=f"answer {stamp_ns}"
+            lambda: next((m for m in self.matches if (m.stamp_ns, m.camera_name) == (stamp_ns, camera)), None),
+            what=f"answer {stamp_ns} {camera}",
         )
 
     def call(self, kind: type, service: str, **fields: Any) -> Any:

@@ -44,6 +44,7 @@ PARAMETERS: dict[str, object] = {
     "consistency.window": 1,
     "consistency.min_hits": 1,
     "engine.threads": 1,
+    "engine.backend": "onnxruntime",
 }
 
 
@@ -142,6 +143,39 @@ def test_unreadable_images_are_counted_and_the_node_answers_on(node: NodeUnderTe
 def _value(node: NodeUnderTest, key: str, name: str = "vpr: stream") -> str | None:
     status = node.ears.diagnostics.get(name)
     return next((v.value for v in status.values if v.key.startswith(key)), None) if status else None
+
+
+def _engine(node: NodeUnderTest, key: str = "engine") -> str | None:
+    status = node.ears.diagnostics.get("vpr: place recognition")
+    return next((v.value for v in status.values if v.key == key), None) if status else None
+
+
+def test_the_engine_takes_over_while_the_node_answers(parameters: dict[str, object], tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="another engine than the reference")
+    changes = {"engine.backend": "openvino", "engine.cache": str(tmp_path / "engines")}
+    with NodeUnderTest(parameters | changes) as node:
+        answers = [node.ears.send_and_wait(view(i), (10 + i) * S) for i in range(4)]  # it does not wait for a compiler
+        wait_until(lambda: _engine(node) == "openvino fp32", what=node.text)
+        assert "building openvino fp32: there is none yet" in node.text
+        assert "engine openvino fp32 describes from now on" in node.text
+        assert _engine(node, "engine fault") == "none"
+        again = node.ears.send_and_wait(view(1), 20 * S)
+        assert (again.accepted, again.match_id) == (True, answers[1].keyframe_id)
+    with NodeUnderTest(parameters | changes) as node:
+        wait_until(lambda: _engine(node) == "openvino fp32", what=node.text)
+        assert "building" not in node.text
+
+
+def test_an_engine_that_cannot_run_here_is_said_and_the_node_answers(
+    parameters: dict[str, object], tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    changes = {"engine.backend": "openvino_gpu", "engine.cache": str(tmp_path / "engines")}
+    with NodeUnderTest(parameters | changes) as node:
+        wait_until(lambda: "openvino_gpu cannot run here" in node.ears.status_of("place recognition"), what=node.text)
+        assert node.text.count("going on with onnxruntime") == 1
+        assert _engine(node) == "onnxruntime"
+        node.ears.send_and_wait(view(0), 10 * S)
 
 
 def test_a_clock_that_jumps_back(node: NodeUnderTest) -> None:
@@ -292,6 +326,60 @@ def test_a_model_without_a_mask_has_no_attention_topic(node: NodeUnderTest) -> N
     assert node.ears.count_publishers("/vpr/attention/compressed") == 0
 
 
+REAR = 1000
+"""What the rear camera sees at a place is another texture than what the front camera sees."""
+
+
+def test_a_rig_of_two_cameras(parameters: dict[str, object], tmp_path: Path) -> None:
+    model = save_masked_grid_model(tmp_path / "masked.onnx")
+    changes = {"model.path": str(model), "node.cameras": "front,rear", "node.no_data_s": 2.0}
+    with NodeUnderTest(parameters | changes) as node:
+        ears = node.ears
+        shown: list[CompressedImage] = []
+        ears.create_subscription(CompressedImage, "/vpr/attention/rear/compressed", shown.append, 10)
+        for camera in ("front", "rear"):
+            ears.outlet(Image, f"/{camera}/image")
+        info = ears.outlet(CameraInfo, "/front/camera_info")  # the rear camera is not calibrated
+        for i, place in enumerate([0, 1, 2, 3, 4, 0, 1]):
+            info.publish(camera_info_msg(CAMERA))
+            shift = 9 if i >= 5 else 0
+            ears.send(view(place, shift), (100 + i) * S, "front")
+            ears.send(view(REAR + place, shift), (100 + i) * S + (i % 3 - 1) * S // 10, "rear")
+            ears.wait_for((100 + i) * S, "front")
+            ears.wait_for((100 + i) * S + (i % 3 - 1) * S // 10, "rear")
+        wait_until(lambda: len(ears.loop_closures) == 4, what=f"closures: {ears.matches}")
+        for match in [m for m in ears.matches if m.accepted]:
+            assert match.camera_name == match.match_camera_name
+            assert match.match_stamp_ns is not None
+            assert round((match.stamp_ns - match.match_stamp_ns) / S) == 5
+        for closure in ears.loop_closures:
+            assert closure.query.camera == closure.match.camera == closure.header.frame_id
+        with_pose = {closure.query.camera: closure.has_pose for closure in ears.loop_closures[-2:]}
+        assert with_pose == {"front": True, "rear": False}
+        wait_until(lambda: len(ears.keyframes) == 14)
+        assert sorted(keyframe.ref.camera for keyframe in ears.keyframes) == ["front"] * 7 + ["rear"] * 7
+        assert {message.query.session for message in ears.raw} == {ears.raw[0].query.session}
+        assert "vpr: stream" not in ears.diagnostics
+        wait_until(lambda: shown and _latency_is_known(node, "attention"))
+        assert {picture.header.frame_id for picture in shown} == {"rear"}
+
+        seconds = count(107)  # the rear camera falls silent, and the front camera is answered as before
+        wait_until(
+            lambda: (
+                ears.send_and_wait(view(7), next(seconds) * S, "front")
+                and "no image on /rear/image" in ears.status_of("stream rear")
+            )
+        )
+        assert ears.status_of("stream front") == "receiving"
+        assert (_value(node, "received", "vpr: stream rear"), _value(node, "topic", "vpr: stream rear")) == (
+            "7",
+            "/rear/image",
+        )
+        ears.outlet(Image, "/rear/image").publish(image_msg(view(0)[:0], next(seconds) * S))
+        wait_until(lambda: _value(node, "skipped", "vpr: stream rear") == "1", what=node.text)
+        assert _value(node, "skipped", "vpr: stream front") == "0"
+
+
 def _latency_is_known(node: NodeUnderTest, stage: str) -> bool:
     return _value(node, f"{stage} p50", "vpr: place recognition") is not None
 
@@ -302,6 +390,7 @@ def _latency_is_known(node: NodeUnderTest, stage: str) -> bool:
         ({"model.path": "/nowhere/model.onnx"}, "cannot read model /nowhere/model.onnx"),
         ({"model.path": __file__}, "corrupt or no ONNX model"),
         ({"node.map": "village"}, "there is no map"),
+        ({"node.cameras": "front,2nd"}, "node.cameras: '2nd' is no name for a camera"),
         ({"match.top_k": "many"}, "match.top_k"),
         ({"match.top_k": 0}, "match.top_k"),
         ({"engine.backend": "abacus"}, "engine.backend must be one of auto, onnxruntime"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,36 @@ from rclpy.node import Node
 
 from vpr_ros.config import Config
 from vpr_ros.loop_detector import LoopDetector
+from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import PlaceMatch
 
 
+@dataclass(slots=True, eq=False)
+class Stream:
+    """What came of one camera's images; the node counts here."""
+
+    topic: str = ""
+    """Where images are expected; empty: nowhere."""
+    received: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    last_skip: str = ""
+    incompatible: str = ""
+    last_image_s: float = field(default_factory=time.monotonic)
+    received_before: int = 0
+
+    def skip(self, reason: str) -> None:
+        """An image got no answer."""
+        self.skipped += 1
+        self.last_skip = reason
+
+
 class Diagnostics:
-    """Counts, and publishes once a second: `stream` (rates, drops, silence, QoS) and `place recognition` (results, times)."""
+    """Counts, and publishes once a second: `stream` (rates, drops, silence, QoS) and `place recognition` (results, times).
+
+    Of a rig there is a `stream NAME` for each camera.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -26,13 +52,13 @@ class Diagnostics:
         self._detector: LoopDetector | None = None
         self._stopwatch: Stopwatch | None = None
         self._failure = ""
-        self._topic = ""
-        self._incompatible = ""
-        self._last_skip = ""
         self._statuses: Counter[str] = Counter()
-        self._received_before, self._published_s = 0, time.monotonic()
-        self.received = self.dropped = self.skipped = 0
-        self.last_image_s = 0.0
+        self._published_s = time.monotonic()
+        self.streams: dict[str, Stream] = {"": Stream()}
+        """By the name of the camera."""
+        self.engine_build: EngineBuild | None = None
+        self.engine_fault = ""
+        """Why another engine runs than the one that was asked for."""
 
     def configured(self, config: Config, detector: LoopDetector, stopwatch: Stopwatch) -> None:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""
@@ -41,61 +67,65 @@ class Diagnostics:
         """The node could not be configured."""
         self._failure = reason
 
-    def watch(self, topic: str) -> None:
-        """Expect images on this topic from now on; none: the stream is off."""
-        self._topic, self._incompatible = topic, ""
-        self.last_image_s = time.monotonic()
+    def watch(self, topics: Mapping[str, str]) -> None:
+        """Expect images of each camera on its topic from now on."""
+        self.streams = {camera: self.streams.get(camera, Stream()) for camera in topics}
+        for camera, stream in self.streams.items():
+            stream.topic, stream.incompatible, stream.last_image_s = topics[camera], "", time.monotonic()
+
+    def ignore(self) -> None:
+        """Expect no images: the streams are off."""
+        for stream in self.streams.values():
+            stream.topic = ""
 
     def count(self, match: PlaceMatch) -> None:
         self._statuses[match.status.name] += 1
 
-    def skip(self, reason: str) -> None:
-        """A frame got no answer."""
-        self.skipped += 1
-        self._last_skip = reason
-
-    def on_incompatible_qos(self, topic: str, info: Any) -> None:
-        """A publisher exists whose quality of service cannot feed this subscription."""
-        self._incompatible = (
-            f"{info.total_count} publisher(s) of {topic} offer an incompatible QoS ({info.last_policy_kind}): "
-            f"set qos_overrides.{self._topic}.subscription.* to what `ros2 topic info -v {self._topic}` shows"
+    def on_incompatible_qos(self, camera: str, info: Any) -> None:
+        """A publisher exists whose quality of service cannot feed the subscription to this camera."""
+        stream = self.streams[camera]
+        stream.incompatible = (
+            f"{info.total_count} publisher(s) of {stream.topic} offer an incompatible QoS ({info.last_policy_kind}): "
+            f"set qos_overrides.{stream.topic}.subscription.* to what `ros2 topic info -v {stream.topic}` shows"
         )
-        self._node.get_logger().error(self._incompatible)
+        self._node.get_logger().error(stream.incompatible)
 
     def publish(self) -> None:
-        message = DiagnosticArray(status=[self._stream(), self._recognition()])
+        now = time.monotonic()
+        passed_s, self._published_s = max(1e-3, now - self._published_s), now
+        streams = [self._stream(camera, now, passed_s) for camera in self.streams]
+        message = DiagnosticArray(status=[*streams, self._recognition()])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
-    def _stream(self) -> DiagnosticStatus:
-        now = time.monotonic()
-        rate = (self.received - self._received_before) / max(1e-3, now - self._published_s)
-        self._received_before, self._published_s = self.received, now
+    def _stream(self, camera: str, now: float, passed_s: float) -> DiagnosticStatus:
+        stream = self.streams[camera]
+        rate, stream.received_before = (stream.received - stream.received_before) / passed_s, stream.received
         values = {
-            "topic": self._topic,
+            "topic": stream.topic,
             "rate (Hz)": f"{rate:.1f}",
-            "received": self.received,
-            "dropped (late)": self.dropped,
-            "skipped (unreadable or out of order)": self.skipped,
-            "last skipped": self._last_skip,
+            "received": stream.received,
+            "dropped (late)": stream.dropped,
+            "skipped (unreadable or out of order)": stream.skipped,
+            "last skipped": stream.last_skip,
         }
-        level, text = self._stream_health(now)
-        return self._status("stream", level, text, values)
+        level, text = self._stream_health(stream, now)
+        return self._status(f"stream {camera}".strip(), level, text, values)
 
-    def _stream_health(self, now: float) -> tuple[bytes, str]:
+    def _stream_health(self, stream: Stream, now: float) -> tuple[bytes, str]:
         if self._failure:
             return DiagnosticStatus.ERROR, self._failure
-        if not self._topic or self._config is None:
+        if not stream.topic or self._config is None:
             return DiagnosticStatus.OK, "not active"
-        silent_s = now - self.last_image_s
-        if self._incompatible and silent_s > 1.0:
-            return DiagnosticStatus.ERROR, self._incompatible
+        silent_s = now - stream.last_image_s
+        if stream.incompatible and silent_s > 1.0:
+            return DiagnosticStatus.ERROR, stream.incompatible
         if silent_s > self._config.node.no_data_s:
-            publishers = self._node.count_publishers(self._topic)
+            publishers = self._node.count_publishers(stream.topic)
             why = (
                 "nobody publishes it" if publishers == 0 else f"{publishers} publisher(s), nothing arrives (QoS? DDS?)"
             )
-            return DiagnosticStatus.ERROR, f"no image on {self._topic} for {silent_s:.0f} s: {why}"
+            return DiagnosticStatus.ERROR, f"no image on {stream.topic} for {silent_s:.0f} s: {why}"
         return DiagnosticStatus.OK, "receiving"
 
     def _recognition(self) -> DiagnosticStatus:
@@ -107,11 +137,15 @@ class Diagnostics:
                 "model": self._detector.engine.model.name,
                 "model id": self._detector.engine.model.id,
                 "engine": self._detector.engine.name,
+                "engine build": (self.engine_build and self.engine_build.state) or "none",
+                "engine fault": self.engine_fault or "none",
             }
         for stage, seconds in (self._stopwatch.seconds if self._stopwatch else {}).items():
             for percent in (50, 90, 99):
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
         text = f"{self._statuses['ACCEPTED']} loop closures in {sum(self._statuses.values())} queries"
+        if self.engine_fault:
+            return self._status("place recognition", DiagnosticStatus.WARN, f"{text}; {self.engine_fault}", values)
         return self._status("place recognition", DiagnosticStatus.OK, text, values)
 
     def _status(self, name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:

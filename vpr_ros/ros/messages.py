@@ -55,15 +55,19 @@ def keyframe_msg(keyframe: Keyframe, model_id: str) -> KeyframeMsg:
     )
 
 
-def match_msg(match: PlaceMatch, session: str, matched: Keyframe | None, model_id: str) -> PlaceMatchMsg:
-    """The answer to one query; `session` is the query's, `matched` the keyframe with the id `match.match_id`."""
+def match_msg(match: PlaceMatch, matched: Keyframe | None, model_id: str) -> PlaceMatchMsg:
+    """The answer to one query; `matched` is the keyframe with the id `match.match_id`."""
     message = PlaceMatchMsg(
         header=Header(stamp=time_msg(match.stamp_ns), frame_id=match.frame_id),
         status=int(match.status),
         reason=match.status.reason,
         query_is_keyframe=match.keyframe_id is not None,
         query=KeyframeRef(
-            stamp=time_msg(match.stamp_ns), id=match.keyframe_id or 0, session=session, camera_frame=match.frame_id
+            stamp=time_msg(match.stamp_ns),
+            id=match.keyframe_id or 0,
+            session=match.session,
+            camera=match.camera_name,
+            camera_frame=match.frame_id,
         ),
         has_match=matched is not None,
         match=KeyframeRef() if matched is None else _ref(matched),
@@ -92,10 +96,13 @@ def match_from_msg(message: PlaceMatchMsg) -> PlaceMatch:
         stamp_ns=stamp_ns(message.header.stamp),
         status=MatchStatus(message.status),
         frame_id=message.header.frame_id,
+        camera_name=message.query.camera,
+        session=message.query.session,
         keyframe_id=int(message.query.id) if message.query_is_keyframe else None,
         match_id=int(message.match.id) if has_match else None,
         match_stamp_ns=stamp_ns(message.match.stamp) if has_match else None,
         match_session=message.match.session if has_match else None,
+        match_camera_name=message.match.camera if has_match else None,
         similarity=_or_none(message.similarity),
         runner_up=_or_none(message.runner_up),
         consistent_count=int(message.consistent_count),
@@ -139,7 +146,11 @@ def attention_msg(frame: Frame, mask: Mask) -> CompressedImage:
 
 def _ref(keyframe: Keyframe) -> KeyframeRef:
     return KeyframeRef(
-        stamp=time_msg(keyframe.stamp_ns), id=keyframe.id, session=keyframe.session, camera_frame=keyframe.frame_id
+        stamp=time_msg(keyframe.stamp_ns),
+        id=keyframe.id,
+        session=keyframe.session,
+        camera=keyframe.camera_name,
+        camera_frame=keyframe.frame_id,
     )
 
 

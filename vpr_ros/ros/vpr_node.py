@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -30,13 +30,15 @@ from vpr_msgs.msg import Keyframe as KeyframeMsg
 from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.srv import LoadMap, SaveMap
 
-from vpr_ros.engines import open_engine
-from vpr_ros.errors import FrameOrderError, ImageError, MapError, VprError
+from vpr_ros.engines import Engine, build_options, is_reference, open_engine, open_reference
+from vpr_ros.engines.backend import Progress
+from vpr_ros.errors import ImageError, MapError, VprError
 from vpr_ros.images import camera_from_info, decode_compressed, decode_image
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.place_map import PlaceMap
 from vpr_ros.ros.diagnostics import Diagnostics
+from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.ros.markers import map_markers
 from vpr_ros.ros.messages import (
     attention_msg,
@@ -49,6 +51,7 @@ from vpr_ros.ros.messages import (
 )
 from vpr_ros.ros.parameters import FIXED_STAGES, changed_config, declare_parameters, read_config
 from vpr_ros.ros.worker import LatestWorker
+from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Camera, Frame, PlaceMatch, Pose
 
@@ -58,16 +61,17 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 ImageMsg: TypeAlias = Image | CompressedImage
-ATTENTION_TOPIC = "~/attention/compressed"
-"""Named as image_transport names the jpegs of `~/attention`."""
+Received: TypeAlias = tuple[ImageMsg, float]
+"""An image and when it came (time.monotonic)."""
 LATENCY_WINDOW = 1000
 ODOMETRY_WINDOW = 1000
 
 
 class VprNode(LifecycleNode):
-    """Recognises places in a camera stream and publishes loop closures.
+    """Recognises places in the images of one camera, or of a rig of cameras, and publishes loop closures.
 
-    configure loads model and map, activate subscribes, deactivate stops the stream, cleanup forgets.
+    configure loads model and map, activate subscribes, deactivate stops the streams, cleanup forgets. Cameras are known by
+    their names; a single one is "".
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -76,24 +80,29 @@ class VprNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._detector: LoopDetector | None = None
         self._lock = threading.Lock()  # the worker and the services share the detector
-        self._worker: LatestWorker[tuple[ImageMsg, float]] | None = None
+        self._worker: LatestWorker[Received] | None = None
+        self._engine_build: EngineBuild | None = None
         self._subscriptions_of_streams: list[Any] = []
         self._diagnostics = Diagnostics(self)
         # steady: silence must be noticed when simulated time stands still, too
         self.create_timer(1.0, self._diagnostics.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
-        """Stop the stream and join the worker, whatever state the node is in."""
-        self._stop_stream()
+        """Stop the streams and join the threads, whatever state the node is in."""
+        self._stop_streams()
+        self._stop_engine_build()
 
     # --- lifecycle -----------------------------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self._config = read_config(self)
+            self._cameras = self._config.node.camera_names
             model = PlaceModel.open(self._config.model.path or shipped_model())
+            build_options(self._config.engine)  # a mistake in it is said now
             self._stopwatch = Stopwatch(keep=LATENCY_WINDOW)
-            self._detector = self._new_detector(open_engine(model, self._config.engine), self._map_at_start(model))
+            reference = open_reference(model, self._config.engine.threads)
+            self._detector = self._new_detector(reference, self._map_at_start(model))
         except VprError as error:
             self.get_logger().error(str(error))
             self._diagnostics.fail(str(error))
@@ -102,18 +111,21 @@ class VprNode(LifecycleNode):
         self._create_services()
         self._diagnostics.configured(self._config, self._detector, self._stopwatch)
         self.get_logger().info(f"model {model.name} ({model.id[:12]}), {len(self._detector.map)} keyframes in the map")
+        self._diagnostics.engine_fault = ""
+        if not is_reference(self._config.engine):
+            self._start_engine_build(model)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._camera: Camera | None = None
+        self._intrinsics: dict[str, Camera | None] = {}
         self._odometry: deque[tuple[int, Pose]] = deque(maxlen=ODOMETRY_WINDOW)
         self._odometry_frame = ""
-        self._worker = LatestWorker(self._on_frame, self._on_worker_error)
+        self._worker = LatestWorker(self._on_batch, self._on_worker_error)
         self._create_subscriptions()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_stream()
+        self._stop_streams()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -121,9 +133,35 @@ class VprNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_stream()
+        self._stop_streams()
         self._release()
         return super().on_shutdown(state)
+
+    def _start_engine_build(self, model: PlaceModel) -> None:
+        """Open the engine that was asked for beside the running node; until it is there the reference describes."""
+        config, log = self._config.engine, self.get_logger()
+
+        def warn(text: str) -> None:
+            self._diagnostics.engine_fault = text
+            log.warning(text)
+
+        def use(engine: Engine) -> None:
+            with self._lock:
+                if self._detector is not None:
+                    self._detector.engine, engine = engine, self._detector.engine
+                    log.info(f"engine {self._detector.engine.name} describes from now on")
+            engine.close()
+
+        def opened(progress: Progress) -> Engine:
+            return open_engine(model, config, images_of(config), progress, warn)
+
+        self._engine_build = EngineBuild(opened, use, warn, lambda text: log.info(text))
+        self._diagnostics.engine_build = self._engine_build
+
+    def _stop_engine_build(self) -> None:
+        if self._engine_build is not None:
+            self._engine_build.cancel()
+            self._engine_build = self._diagnostics.engine_build = None
 
     def _map_at_start(self, model: PlaceModel) -> PlaceMap:
         if not self._config.node.map:
@@ -140,9 +178,11 @@ class VprNode(LifecycleNode):
         self._keyframes = self.create_lifecycle_publisher(KeyframeMsg, "~/keyframes", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._markers = self.create_lifecycle_publisher(MarkerArray, "~/markers", latched)
-        self._attention = (
-            None if model.mask_size is None else self.create_lifecycle_publisher(CompressedImage, ATTENTION_TOPIC, 1)
-        )
+        self._attention = {
+            camera: self.create_lifecycle_publisher(CompressedImage, _attention_topic(camera), 1)
+            for camera in self._cameras
+            if model.mask_size is not None
+        }
 
     def _create_services(self) -> None:
         self._services_of_node = [
@@ -155,14 +195,16 @@ class VprNode(LifecycleNode):
 
     def _create_subscriptions(self) -> None:
         compressed = self._config.node.image_transport == "compressed"
-        topic, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
-        watch = SubscriptionEventCallbacks(incompatible_qos=partial(self._diagnostics.on_incompatible_qos, topic))
+        image, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
+        topics = {camera: _topic_of(camera, image) for camera in self._cameras}
+        self._diagnostics.watch({camera: self.resolve_topic_name(topic) for camera, topic in topics.items()})
         newest, burst = _sensor_data(depth=1), _sensor_data(depth=100)
-        self._subscribe(kind, topic, self._on_image, newest, watch)
-        self._subscribe(CameraInfo, "camera_info", self._on_camera_info, newest)
+        for camera, topic in topics.items():
+            events = SubscriptionEventCallbacks(incompatible_qos=partial(self._diagnostics.on_incompatible_qos, camera))
+            self._subscribe(kind, topic, partial(self._on_image, camera), newest, events)
+            self._subscribe(CameraInfo, _topic_of(camera, "camera_info"), partial(self._on_camera_info, camera), newest)
         if self._config.node.use_odometry:
             self._subscribe(Odometry, "odom", self._on_odometry, burst)
-        self._diagnostics.watch(self.resolve_topic_name(topic))
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, events: Any = None
@@ -172,36 +214,40 @@ class VprNode(LifecycleNode):
             self.create_subscription(kind, topic, callback, qos, event_callbacks=events, qos_overriding_options=options)
         )
 
-    def _stop_stream(self) -> None:
+    def _stop_streams(self) -> None:
         for subscription in self._subscriptions_of_streams:
             self.destroy_subscription(subscription)
         self._subscriptions_of_streams.clear()
-        self._diagnostics.watch("")
+        self._diagnostics.ignore()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
 
     def _release(self) -> None:
-        if self._detector is None:
+        self._stop_engine_build()
+        with self._lock:
+            detector, self._detector = self._detector, None
+        if detector is None:
             return
-        self._detector = None
-        for publisher in (self._matches, self._loop_closures, self._keyframes, self._markers, self._attention):
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
+        detector.engine.close()
+        always = (self._matches, self._loop_closures, self._keyframes, self._markers)
+        for publisher in (*always, *self._attention.values()):
+            self.destroy_lifecycle_publisher(publisher)
         for service in self._services_of_node:
             self.destroy_service(service)
 
     # --- streams -------------------------------------------------------------------------------------------------
 
-    def _on_image(self, message: ImageMsg) -> None:
+    def _on_image(self, camera: str, message: ImageMsg) -> None:
         if self._worker is not None and self._is_enabled:
-            self._diagnostics.received += 1
-            self._diagnostics.last_image_s = time.monotonic()
-            self._worker.offer((message, time.monotonic()))
-            self._diagnostics.dropped = self._worker.dropped
+            stream, now = self._diagnostics.streams[camera], time.monotonic()
+            stream.received += 1
+            stream.last_image_s = now
+            self._worker.offer(camera, (message, now))
+            stream.dropped = self._worker.dropped[camera]
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera = camera_from_info(message)
+    def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
+        self._intrinsics[camera] = camera_from_info(message)
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
@@ -212,38 +258,50 @@ class VprNode(LifecycleNode):
         self._odometry.append((stamp_ns(message.header.stamp), pose))
         self._odometry_frame = message.header.frame_id
 
-    def _on_frame(self, item: tuple[ImageMsg, float]) -> None:
-        """In the worker's thread: one image in, its answer out."""
-        message, received_s = item
+    def _on_batch(self, batch: Mapping[str, Received]) -> None:
+        """In the worker's thread: at most one image of each camera in, their answers out."""
+        decoded = [self._frame(camera, message) for camera, (message, _) in batch.items()]
+        frames = [frame for frame in decoded if frame is not None]
+        with self._lock:
+            detector = self._detector
+            if detector is None:
+                return
+            answers = detector.process_batch(frames, with_mask=any(map(self._is_attention_watched, self._attention)))
+            for answer in answers:
+                if isinstance(answer, PlaceMatch):
+                    self._publish(detector, answer)
+        for frame, answer in zip(frames, answers, strict=True):
+            if not isinstance(answer, PlaceMatch):
+                self._skip(frame.camera_name, answer)
+                continue
+            self._diagnostics.count(answer)
+            self._stopwatch.add("end to end", time.monotonic() - batch[frame.camera_name][1])
+            if answer.mask is not None and self._is_attention_watched(frame.camera_name):
+                with self._stopwatch("attention"):
+                    self._attention[frame.camera_name].publish(attention_msg(frame, answer.mask))
+
+    def _frame(self, camera: str, message: ImageMsg) -> Frame | None:
+        """None for an image that cannot be read; it is counted."""
         try:
             with self._stopwatch("decode"):
-                frame = self._frame(message)
-            with self._lock:
-                detector = self._detector
-                if detector is None:
-                    return
-                match = detector.process(frame, with_mask=self._is_attention_watched())
-                self._publish(detector, match)
-        except (ImageError, FrameOrderError) as error:
-            self._diagnostics.skip(str(error))
-            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
-            return
-        self._diagnostics.count(match)
-        self._stopwatch.add("end to end", time.monotonic() - received_s)
-        if self._attention is not None and match.mask is not None:
-            with self._stopwatch("attention"):
-                self._attention.publish(attention_msg(frame, match.mask))
-
-    def _frame(self, message: ImageMsg) -> Frame:
-        is_compressed = isinstance(message, CompressedImage)
+                is_compressed = isinstance(message, CompressedImage)
+                image = decode_compressed(message) if is_compressed else decode_image(message)
+        except ImageError as error:
+            self._skip(camera, error)
+            return None
         stamp = stamp_ns(message.header.stamp)
         return Frame(
             stamp_ns=stamp,
-            image=decode_compressed(message) if is_compressed else decode_image(message),
-            camera=self._camera,
+            image=image,
+            camera=self._intrinsics.get(camera),
             odom_from_body=self._nearest_odometry(stamp),
             frame_id=message.header.frame_id,
+            camera_name=camera,
         )
+
+    def _skip(self, camera: str, error: VprError) -> None:
+        self._diagnostics.streams[camera].skip(str(error))
+        self.get_logger().warning(f"{camera}: {error}" if camera else str(error), throttle_duration_sec=5.0)
 
     def _nearest_odometry(self, stamp: int) -> Pose | None:
         recent = list(self._odometry)
@@ -252,13 +310,13 @@ class VprNode(LifecycleNode):
         found, pose = min(recent, key=lambda entry: abs(entry[0] - stamp))
         return pose if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else None
 
-    def _is_attention_watched(self) -> bool:
-        return self._attention is not None and self._attention.get_subscription_count() > 0
+    def _is_attention_watched(self, camera: str) -> bool:
+        return self._attention[camera].get_subscription_count() > 0
 
     def _publish(self, detector: LoopDetector, match: PlaceMatch) -> None:
         model_id = detector.engine.model.id
         matched = None if match.match_id is None else detector.map.keyframes[match.match_id]
-        message = match_msg(match, detector.session, matched, model_id)
+        message = match_msg(match, matched, model_id)
         if match.keyframe_id is not None:
             self._keyframes.publish(keyframe_msg(detector.map.keyframes[match.keyframe_id], model_id))
             if self._odometry_frame and self._markers.get_subscription_count() > 0:
@@ -268,9 +326,10 @@ class VprNode(LifecycleNode):
             self._loop_closures.publish(loop_closure_msg(message))
         self._matches.publish(match_array_msg(message))
 
-    def _on_worker_error(self, error: Exception) -> None:
+    def _on_worker_error(self, batch: Mapping[str, Received], error: Exception) -> None:
         reason = f"a frame failed: {type(error).__name__}: {error}"
-        self._diagnostics.skip(reason)
+        for camera in batch:
+            self._diagnostics.streams[camera].skip(reason)
         self.get_logger().error(reason, throttle_duration_sec=1.0)
 
     # --- parameters and services ---------------------------------------------------------------------------------
@@ -285,9 +344,12 @@ class VprNode(LifecycleNode):
             if fixed:
                 reason = f"{', '.join(fixed)} is read when the node is configured: deactivate and clean up first"
                 return SetParametersResult(successful=False, reason=reason)
-            with self._lock:
-                self._config = config
-                self._detector.reconfigure(config)
+            try:
+                with self._lock:
+                    self._detector.reconfigure(config)
+                    self._config = config
+            except VprError as error:
+                return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -339,6 +401,16 @@ class VprNode(LifecycleNode):
         if not name or name != Path(name).name or name.startswith("."):
             raise MapError(f"{name!r} is no map name: it must be one word, not a path")
         return Path(self._config.node.maps_directory).expanduser() / f"{name.removesuffix('.vprmap')}.vprmap"
+
+
+def _topic_of(camera: str, topic: str) -> str:
+    """`front/image`; a single camera's is `image`."""
+    return f"{camera}/{topic}" if camera else topic
+
+
+def _attention_topic(camera: str) -> str:
+    """Named as image_transport names the jpegs of `~/attention`."""
+    return f"~/attention/{_topic_of(camera, 'compressed')}"
 
 
 def _sensor_data(depth: int) -> QoSProfile:

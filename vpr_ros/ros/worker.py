@@ -1,35 +1,45 @@
-"""One thread that works on the newest item; an item that comes while it is busy replaces the one that waits."""
+"""One thread that works on the newest items; one that comes while it is busy replaces the one that waits of its source."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class LatestWorker(Generic[T]):
-    """Calls `work(item)` in its own thread, never queueing: a robot wants the newest image, not the oldest."""
+    """Calls `work({source: item})` in its own thread, never queueing: a robot wants the newest images, not the oldest.
 
-    def __init__(self, work: Callable[[T], None], on_error: Callable[[Exception], None]) -> None:
+    A batch is all that waits, at most one item of each source, in the order of arrival. It never waits for a source: one that
+    falls silent does not hold up the others, and sources that come together while the thread is busy form one batch.
+    """
+
+    def __init__(
+        self, work: Callable[[Mapping[str, T]], None], on_error: Callable[[Mapping[str, T], Exception], None]
+    ) -> None:
         self._work, self._on_error = work, on_error
         self._condition = threading.Condition()
-        self._waiting: list[T] = []
+        self._waiting: dict[str, T] = {}
         self._is_stopping = False
-        self.dropped = 0
+        self.dropped: Counter[str] = Counter()
+        """By source."""
         self._thread = threading.Thread(target=self._run, name="vpr_worker", daemon=True)
         self._thread.start()
 
-    def offer(self, item: T) -> None:
-        """Hand over an item; one that still waited is dropped and counted."""
+    def offer(self, source: str, item: T) -> None:
+        """Hand over an item; one of the same source that still waited is dropped and counted."""
         with self._condition:
-            self.dropped += len(self._waiting)
-            self._waiting = [item]
+            if source in self._waiting:
+                del self._waiting[source]  # so that the new one is last in the order of arrival
+                self.dropped[source] += 1
+            self._waiting[source] = item
             self._condition.notify()
 
     def stop(self) -> None:
-        """Finish the item in work and join the thread."""
+        """Finish the batch in work and join the thread."""
         with self._condition:
             self._is_stopping = True
             self._condition.notify()
@@ -41,8 +51,8 @@ class LatestWorker(Generic[T]):
                 self._condition.wait_for(lambda: self._waiting or self._is_stopping)
                 if self._is_stopping:
                     return
-                item = self._waiting.pop()
+                batch, self._waiting = self._waiting, {}
             try:
-                self._work(item)
+                self._work(batch)
             except Exception as error:
-                self._on_error(error)
+                self._on_error(batch, error)
