@@ -59,6 +59,7 @@ setup(
         (f"share/{name}/config", glob("config/*")),
         (f"share/{name}/launch", glob("launch/*.py")),
         (f"share/{name}/models", glob("models/*.onnx") + glob("models/*.md")),
+        (f"share/{name}/models/parity_images", glob("models/parity_images/*")),
     ],
     entry_points={
         "console_scripts": [

@@ -23,8 +23,7 @@ import torch
 
 from training.export import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import open_engine
+from vpr_ros.engines import open_reference
 
 ROUNDS = 31
 THREADS = 2
@@ -56,7 +55,7 @@ def main() -> None:
             torch.manual_seed(0)
             networks[name] = PlaceNetwork(NetworkOptions.model_validate({**content, "attention": attention})).eval()
             model = export(networks[name], Path(folder) / "model.onnx", width=width, height=height, metadata={})
-            engines[name] = open_engine(model, EngineConfig(threads=THREADS))
+            engines[name] = open_reference(model, THREADS)
     seconds = take_turns(ROUNDS, {name: partial(engine.describe, images) for name, engine in engines.items()})
     channels, size_of_map = networks["baseline"].backbone.channels, networks["baseline"].backbone.size
     print(

@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vpr_ros.config import Config, EngineConfig
+from vpr_ros.config import Config
 from vpr_ros.demo_world import DemoWorld, loop_trajectory
-from vpr_ros.engines import open_engine
+from vpr_ros.engines import open_reference
 from vpr_ros.images import resize
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
@@ -112,9 +112,9 @@ def main() -> None:
     os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(shared_files("config/fastdds.xml")[0]))
 
     model = PlaceModel.open(shipped_model())
-    engine = open_engine(model, EngineConfig())
+    engine = open_reference(model)
     config = Config().with_values({"verification.enabled": options.verify})
-    detector = LoopDetector(config, open_engine(model, EngineConfig()))
+    detector = LoopDetector(config, open_reference(model))
     node = NodeClient(options.verify)
     seconds: dict[str, list[float]] = {"engine": [], "replay": [], "node": []}
     try:

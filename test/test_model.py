@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,8 +10,7 @@ from masked_models import CELLS, save_masked_grid_model
 from onnx import TensorProto
 from small_worlds import save_grid_model
 
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import describe_image, describe_image_with_mask, open_engine
+from vpr_ros.engines import describe_image, describe_image_with_mask, describe_images, open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.model import FORMAT, PlaceModel, shipped_model
 
@@ -22,7 +22,7 @@ def test_a_model_says_what_it_is(grid_model_path: Path) -> None:
 
 
 def test_the_engine_returns_unit_descriptors_whatever_the_batch(grid_model: PlaceModel) -> None:
-    engine = open_engine(grid_model, EngineConfig(threads=1))
+    engine = open_reference(grid_model, threads=1)
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
     together = engine.describe(images)
     assert together.shape == (3, 144)
@@ -33,17 +33,30 @@ def test_the_engine_returns_unit_descriptors_whatever_the_batch(grid_model: Plac
 
 
 def test_an_image_of_any_size_is_resized(grid_model: PlaceModel) -> None:
-    engine = open_engine(grid_model, EngineConfig())
+    engine = open_reference(grid_model)
     small = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     large = np.kron(small, np.ones((4, 4, 1), np.uint8))
     np.testing.assert_allclose(describe_image(engine, large), describe_image(engine, small), atol=1e-5)
+
+
+def test_images_of_any_sizes_are_described_in_one_call(grid_model: PlaceModel) -> None:
+    engine = open_reference(grid_model, threads=1)
+    counted = Mock(wraps=engine, model=grid_model)
+    rng = np.random.default_rng(0)
+    images = [
+        rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((48, 64), (90, 70), (20, 9))
+    ]
+    together = describe_images(counted, images)
+    assert counted.describe.call_count == 1
+    for image, descriptor in zip(images, together, strict=True):
+        np.testing.assert_allclose(describe_image(engine, image), descriptor, atol=1e-6)
 
 
 def test_a_mask_comes_with_the_descriptors_that_come_without_it(tmp_path: Path, grid_model: PlaceModel) -> None:
     model = PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx"))
     assert model.mask_size == CELLS
     assert model.dim == grid_model.dim
-    engine = open_engine(model, EngineConfig(threads=1))
+    engine = open_reference(model, threads=1)
     images = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
     descriptors, masks = engine.describe_with_mask(images)
     np.testing.assert_array_equal(descriptors, engine.describe(images))
@@ -59,7 +72,7 @@ def test_a_model_without_a_mask_has_none_to_give(grid_model: PlaceModel) -> None
     assert grid_model.mask_size is None
     images = np.zeros((1, 48, 64, 3), np.uint8)
     with pytest.raises(ModelError, match="model grid has no mask"):
-        open_engine(grid_model, EngineConfig()).describe_with_mask(images)
+        open_reference(grid_model).describe_with_mask(images)
 
 
 @pytest.mark.parametrize(

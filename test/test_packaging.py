@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own level and from those below; everything on the top level is a shell of its own.
 LEVELS = (
-    {"errors", "types", "config", "rotations", "images", "share", "stopwatch"},
+    {"errors", "types", "config", "rotations", "images", "share", "stopwatch", "whole_file"},
     {
         "model",
         "engines",
@@ -30,7 +30,7 @@ LEVELS = (
         "verification",
     },
     {"loop_detector"},
-    {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world"},
+    {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world", "doctor", "benchmark"},
     {"cli", "ros"},
 )
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}

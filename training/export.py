@@ -27,8 +27,7 @@ from training.checkpoint import load_network, read_metadata
 from training.models.place_network import PlaceNetwork
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
 from training.onnx_graphs import torch_graph, wrapped_graph
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import open_engine
+from vpr_ros.engines import open_reference
 from vpr_ros.errors import ModelError, SourceError, VprError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel
@@ -145,7 +144,7 @@ def parity(describe: Describe, model: PlaceModel, images: NDArray[np.uint8]) -> 
     Raises ModelError if the model does not run on them.
     """
     cosines = []
-    for batch, found in _run(open_engine(model, EngineConfig()).describe, images):
+    for batch, found in _run(open_reference(model).describe, images):
         check_descriptors(found, batch, "the exported model")
         cosines.append(np.sum(describe(batch) * found, axis=1).min())
     return float(min(cosines))
@@ -156,7 +155,7 @@ def mask_difference(attend: Attend, model: PlaceModel, images: NDArray[np.uint8]
 
     Raises ModelError if the model does not run on them.
     """
-    engine = open_engine(model, EngineConfig())
+    engine = open_reference(model)
     return float(np.max([np.abs(attend(b) - masks).max() for b, (_, masks) in _run(engine.describe_with_mask, images)]))
 
 

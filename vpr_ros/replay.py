@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vpr_ros.config import Config
-from vpr_ros.engines import open_engine
-from vpr_ros.errors import FrameOrderError
+from vpr_ros.engines import Engine, open_engine
+from vpr_ros.errors import FrameOrderError, SourceError
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
 from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run, Trajectory
@@ -18,6 +18,7 @@ from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
+from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Frame, PlaceMatch
 
@@ -35,11 +36,16 @@ class Replay:
     out_of_order: int
 
 
-def replay(frames: Iterable[Frame], config: Config, session: str = "") -> Replay:
-    """Run the frames through a new detector. Frames out of order are left out and counted. Raises ModelError."""
-    model = PlaceModel.open(config.model.path or shipped_model())
+def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: Engine | None = None) -> Replay:
+    """Run the frames through a new detector, with `engine` or else the configured one.
+
+    Frames out of order are left out and counted. Raises ModelError.
+    """
     stopwatch = Stopwatch()
-    detector = LoopDetector(config, open_engine(model, config.engine), session=session, stage=stopwatch)
+    if engine is None:
+        model = PlaceModel.open(config.model.path or shipped_model())
+        engine = open_engine(model, config.engine, images_of(config.engine))
+    detector = LoopDetector(config, engine, session=session, stage=stopwatch)
     matches, path, out_of_order = [], [], 0
     stream = iter(frames)
     while True:
@@ -55,6 +61,21 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "") -> Replay
         if frame.odom_from_body is not None:
             path.append((frame.stamp_ns, frame.odom_from_body[:3, 3]))
     return Replay(matches, detector, stopwatch, _trajectory(path), out_of_order)
+
+
+def recall_at_1(source: Source, engine: Engine, config: Config, protocol: Protocol) -> float:
+    """Of the descriptors alone, over the frames of a source with a true revisit.
+
+    Raises SourceError for a source without poses, or whose drive never comes back.
+    """
+    if source.ground_truth is None:
+        raise SourceError(f"{source.name} has no poses: recall cannot be judged")
+    done = replay(source, config.with_values({"verification.enabled": False}), engine=engine)
+    truth = GroundTruth(source.ground_truth.stamps, source.ground_truth.poses, protocol)
+    recall = evaluate(done.matches, truth, {k.id: k.stamp_ns for k in done.detector.map.keyframes}).recall_at_1
+    if recall is None:
+        raise SourceError(f"{source.name} never comes back to a place: recall cannot be judged")
+    return recall
 
 
 def replay_to_folder(

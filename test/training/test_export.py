@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from training.export import export, export_file, main, parity_images, read_images
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import open_engine
+from vpr_ros.engines import open_reference
 from vpr_ros.errors import ModelError, SourceError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel
@@ -146,7 +145,7 @@ def test_the_file_equals_torch_and_says_so(tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (5, HEIGHT, WIDTH, 3), dtype=np.uint8)
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(open_engine(model, EngineConfig()).describe(images), expected, atol=1e-5)
+    np.testing.assert_allclose(open_reference(model).describe(images), expected, atol=1e-5)
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["model.onnx"]
 
 
@@ -164,7 +163,7 @@ def test_a_mask_is_a_second_output(tmp_path: Path, attention: str) -> None:
     images = np.stack([texture(seed, 64, 48) for seed in range(3)])
     with torch.no_grad():
         expected, mask = network.with_mask(torch.from_numpy(images))
-    descriptors, masks = open_engine(model, EngineConfig()).describe_with_mask(images)
+    descriptors, masks = open_reference(model).describe_with_mask(images)
     np.testing.assert_allclose(descriptors, expected, atol=1e-5)
     np.testing.assert_allclose(masks, mask[:, 0], atol=1e-5)
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from training.export import export, export_published
 from training.models.published import open_published
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import open_engine
+from vpr_ros.engines import open_reference
 from vpr_ros.errors import ModelError
 
 WIDTH, HEIGHT, DIM = 24, 16, 8
@@ -106,7 +105,7 @@ def test_no_preprocessing_is_left_to_the_robot(tmp_path: Path) -> None:
         normalised.permute(0, 3, 1, 2).float(), constants["weight"], constants["mean"], stride=4
     )
     expected = nn.functional.normalize(maps.relu().mean((2, 3)), dim=1).numpy()
-    np.testing.assert_allclose(open_engine(model, EngineConfig()).describe(pixels()), expected, atol=1e-5)
+    np.testing.assert_allclose(open_reference(model).describe(pixels()), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ def test_our_file_says_what_theirs_does_for_any_number_of_images(tmp_path: Path,
     published = open_published(described(tmp_path, network_graph(**options)))
     model = export_published(published, tmp_path / "ours.onnx")
     assert (model.width, model.height, model.dim) == (WIDTH, HEIGHT, DIM)
-    engine = open_engine(model, EngineConfig())
+    engine = open_reference(model)
     for images in (pixels(1), pixels(5)):
         np.testing.assert_allclose(
             engine.describe(images), published.describe(images), atol=2e-3 if "element" in options else 1e-5
@@ -146,9 +145,7 @@ def test_weights_beside_the_file_come_into_ours(tmp_path: Path) -> None:
     published = open_published(description(tmp_path))
     model = export_published(published, tmp_path / "ours" / "ours.onnx")
     assert [file.name for file in (tmp_path / "ours").iterdir()] == ["ours.onnx"]
-    np.testing.assert_allclose(
-        open_engine(model, EngineConfig()).describe(pixels()), published.describe(pixels()), atol=1e-5
-    )
+    np.testing.assert_allclose(open_reference(model).describe(pixels()), published.describe(pixels()), atol=1e-5)
 
 
 def test_only_the_chosen_output_is_left(tmp_path: Path) -> None:
@@ -214,7 +211,7 @@ def test_torch_networks_that_are_hard_to_export(
     with torch.no_grad():
         expected = network(torch.from_numpy(pixels())).numpy()
     assert model.dim == expected.shape[1]
-    np.testing.assert_allclose(open_engine(model, EngineConfig()).describe(pixels()), expected, atol=1e-5)
+    np.testing.assert_allclose(open_reference(model).describe(pixels()), expected, atol=1e-5)
     assert "graph(" not in capfd.readouterr().out
     assert str(Path(__file__).parent).encode() not in model.content
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from training.checkpoint import load_network
 from training.models.published import open_published
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import open_engine
+from vpr_ros.engines import open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.images import resize
 from vpr_ros.model import PlaceModel
@@ -86,7 +85,7 @@ def open_describer(model: str) -> Describer:
 
 
 def _open_onnx(path: Path) -> FixedSizeModel:
-    engine = open_engine(PlaceModel.open(path), EngineConfig())
+    engine = open_reference(PlaceModel.open(path))
     model = engine.model
     return FixedSizeModel(model.name, model.id, model.width, model.height, engine.describe)
 

@@ -1,18 +1,24 @@
-"""The command line: `vpr demo | replay`, a module each. The library raises; only this module exits."""
+"""The command line: `vpr replay | demo | engine | benchmark | doctor`, a module each. The library raises; only this exits."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
-from vpr_ros.cli import demo, replay
 from vpr_ros.errors import VprError
+
+COMMANDS = ("replay", "demo", "engine", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `vpr`: exit status 0, 2 with a one-line reason for a user's mistake, 130 when interrupted."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("vpr_ros").setLevel(logging.INFO)
     try:
         sys.exit(options.run(options))
     except VprError as error:
@@ -22,9 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vpr", description="Loop closure by visual place recognition.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (replay, demo):
-        command.add(commands)
+    # only the one that is asked for: doctor must start where another's libraries cannot be imported
+    for name in [name for name in COMMANDS if name in arguments[:1]] or COMMANDS:
+        importlib.import_module(f"vpr_ros.cli.{name}").add(commands)
     return parser

@@ -18,9 +18,12 @@ Progress = Callable[[str, float | None], None]
 class Engine(Protocol):
     """A model that is ready to run. Safe to call from any thread, one call at a time."""
 
-    model: PlaceModel
-    name: str
-    """For people and diagnostics: `tensorrt fp16`."""
+    @property
+    def model(self) -> PlaceModel: ...
+
+    @property
+    def name(self) -> str:
+        """For people and diagnostics: `tensorrt fp16`."""
 
     def describe(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, H, W, 3) RGB uint8 of the model's size -> (N, D) float32, unit length.
@@ -50,9 +53,12 @@ class BuildOptions:
 class Backend(Protocol):
     """One library on one kind of device."""
 
-    name: str
-    """Value of `engine.backend`."""
-    precisions: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Value of `engine.backend`."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]: ...
 
     def missing(self) -> str:
         """Why it cannot run here, as one clause that names the fix; empty if it can. Imports nothing that may crash."""

@@ -13,8 +13,7 @@ from small_worlds import save_grid_model, texture
 
 from training.evaluation import describers
 from training.evaluation.describers import Thumbnail, open_describer
-from vpr_ros.config import EngineConfig
-from vpr_ros.engines import describe_image, open_engine
+from vpr_ros.engines import describe_image, open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Image
@@ -45,7 +44,7 @@ def test_thumbnail_of_one_colour_is_zero_not_nan() -> None:
 
 def test_onnx_file_describes_as_the_robot_does(tmp_path: Path) -> None:
     path = save_grid_model(tmp_path / "grid.onnx")
-    engine = open_engine(PlaceModel.open(path), EngineConfig())
+    engine = open_reference(PlaceModel.open(path))
     images = [texture(1, 80, 60), texture(2, 200, 150), texture(3, 64, 48)]
     describer = open_describer(str(path))
     assert describer.id == engine.model.id

@@ -1,0 +1,155 @@
+"""`vpr benchmark`: every engine of this machine in one table."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vpr_ros import benchmark
+from vpr_ros.benchmark import Benchmark, Settings, cases, measure, this_machine
+from vpr_ros.cli.config import add_config, config_of
+from vpr_ros.config import BACKENDS, PRECISIONS
+from vpr_ros.engines import backends, fitted
+from vpr_ros.engines.cache import EngineCache
+from vpr_ros.errors import SourceError
+from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.run_folder import new_folder
+from vpr_ros.sources import open_source
+from vpr_ros.sources.sample import images_of
+from vpr_ros.whole_file import whole_file
+
+EXAMPLES = """\
+examples:
+  vpr benchmark                                           # the shipped model, all that can run here, batches 1 and 4
+  vpr benchmark mine.onnx theirs.onnx --batches 1         # models first, options behind them
+  vpr benchmark --backends tensorrt onnxruntime_cuda --batches 1 4 16 --images my_bag/
+  vpr benchmark --precisions fp32 int8 --places /data/kitti --sequence 00
+
+Each row runs in a process of its own: a library that crashes costs one row, and Ctrl-C keeps the rows that are done.
+Engines are built anew, so that build times are complete, in the run folder, and removed at the end; the node's are not
+touched. With --cache FOLDER they stay there, and the next benchmark takes them from there. An engine below the node's bar
+is measured and marked as refused.
+"""
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser(
+        "benchmark",
+        help="how fast, how large and how faithful each engine is on this machine",
+        description="Measure model x engine x precision x batch: latency, throughput, memory, likeness to the reference, "
+        "recall. Writes a table to share (text, Markdown, JSON) and a plot.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=_benchmark)
+    command.add_argument("models", nargs="*", metavar="MODEL.onnx", help="default: model.path, or the shipped one")
+    command.add_argument(
+        "--backends", nargs="+", choices=BACKENDS, metavar="B", help=f"of {', '.join(BACKENDS)} (default: what can run)"
+    )
+    command.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, metavar="P", help="of %(choices)s (default: what the engine has)"
+    )
+    command.add_argument(
+        "--batches", nargs="+", type=int, default=[1, 4], metavar="N", help="images in one call (default 1 4)"
+    )
+    command.add_argument("--threads", type=int, help="of the CPU; 0 lets the library choose (default: engine.threads)")
+    command.add_argument("--images", help="folder, bag or video of your camera (default: engine.images, or ours)")
+    command.add_argument("--places", type=Path, help="recording with poses: recall@1 on it, and its change")
+    command.add_argument("--sequence", help="KITTI: which sequence of --places")
+    command.add_argument(
+        "--rounds",
+        type=_count,
+        default=100,
+        help="timed calls, fewer where they take over a minute (default %(default)s)",
+    )
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep engines there and take them from there")
+    add_config(command)
+    command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    named = {f"engine.{name}": getattr(options, name) for name in ("threads", "images")}
+    config = config_of(options).with_values({name: value for name, value in named.items() if value is not None})
+    for batch in options.batches:
+        config.with_values({"engine.batch": batch})  # raises for what is no batch
+    places = ""
+    settings = Settings(config, Path(), options.rounds, options.places, options.sequence)
+    if options.places:
+        source = open_source(options.places, options.sequence)
+        if source.ground_truth is None:
+            raise SourceError(f"{source.name} has no poses: recall cannot be judged")
+        places = f"{source.name}; {settings.protocol.describe()}"
+    load = images_of(config.engine)
+    sample = load() if load else []
+    models = [PlaceModel.open(path) for path in options.models or [config.model.path or shipped_model()]]
+    images = [(model, fitted(model, sample)) for model in models]
+    now = datetime.now()
+    folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-benchmark")
+    settings = replace(settings, cache=options.cache or folder / "engines")
+    known = backends(EngineCache(settings.cache))
+    planned = cases(images, known, *(_once(getattr(options, n)) for n in ("backends", "precisions", "batches")))
+    table = Benchmark(
+        created=f"{now:%Y-%m-%d %H:%M}",
+        machine=this_machine(),
+        threads=config.engine.threads,
+        images=f"{len(images[0][1])} of {Path(config.engine.images).name}"
+        if load
+        else f"{len(images[0][1])} of vpr_ros",
+        places=places,
+        planned=len(planned),
+        rows=(),
+    )
+    status = 0
+    try:
+        with tqdm(total=len(planned), unit="row", disable=None) as bar:
+
+            def tell(text: str, share: float | None) -> None:
+                done = "" if share is None else f" {share:.0%}"
+                bar.set_description_str(f"{planned[bar.n]}: {text}{done}")
+
+            for row in measure(planned, settings, tell):
+                table = replace(table, rows=(*table.rows, row))
+                _write(folder / "benchmark.json", table.to_json())  # now: what was measured for hours is not to be lost
+                bar.update()
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        if not options.cache:
+            shutil.rmtree(settings.cache, ignore_errors=True)
+    finished = _finish(folder, table)
+    return status or finished
+
+
+def _finish(folder: Path, table: Benchmark) -> int:
+    """Print and write what there is; 1 if that is nothing."""
+    _write(folder / "benchmark.json", table.to_json())
+    _write(folder / "benchmark.md", benchmark.markdown(table))
+    print(benchmark.text(table))
+    if not any(row.measured for row in table.rows):
+        print(f"\nnothing was measured; {folder}")
+        return 1
+    benchmark.plot(table, folder / "benchmark.png")
+    print(f"\n{folder}: benchmark.json, benchmark.md, benchmark.png")
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+def _once(values: list[Any] | None) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values or ()))
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return count
