@@ -5,7 +5,6 @@ Neither is a pickle that could run code: checkpoints are read with `weights_only
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -16,22 +15,17 @@ from safetensors.torch import load_file, save
 
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.errors import ModelError, TrainingError
+from vpr_ros.whole_file import whole_file
 
 FORMAT = "vpr_ros.network.2"
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Replace a file in one step. Raises TrainingError, the old file as it was, where the disk does not take it."""
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         kept = f"the last one is intact: make room, then go on from {path}" if path.exists() else "make room first"
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
         raise TrainingError(

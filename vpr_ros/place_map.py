@@ -7,8 +7,6 @@ temporary file beside the target and renamed, so the target is always whole.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from vpr_ros.errors import MapError
 from vpr_ros.index import FaissIndex
 from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, Thumbnail
+from vpr_ros.whole_file import whole_file
 
 FORMAT = "vpr_ros.place_map.1"
 
@@ -75,8 +74,8 @@ class PlaceMap:
             "links": np.array(self.links, dtype=np.int64).reshape(-1, 2),
         }
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, arrays)
+            with whole_file(path) as file:
+                np.savez(file, allow_pickle=False, **arrays)
         except OSError as error:
             raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
 
@@ -106,18 +105,6 @@ class PlaceMap:
         except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
             raise MapError(f"{path} is corrupt or no map: {error}") from error
         return place_map
-
-
-def _write_atomically(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def _header(keyframe: Keyframe) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class FakeEngine:
 class FakeBackend:
     name: str = "fake"
     precisions: tuple[str, ...] = ("fp32", "bf16")
+    needs_symmetric_int8: bool = False
     version: str = "Fake 1.0"
     why_missing: str = ""
     turned: float = 0.0

@@ -548,7 +548,7 @@ def install(monkeypatch: Any, version: str, gpu: Gpu) -> None:
     for name, module in modules.items():
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr("vpr_ros.engines.tensorrt_engine._open_driver", lambda: Driver(gpu))
+    monkeypatch.setattr("vpr_ros.engines.nvidia_driver._open_driver", lambda: Driver(gpu))
 
 
 CLASSES = (

@@ -38,6 +38,7 @@ class Imitation:
 
     name = "imitation"
     precisions: tuple[str, ...] = ("fp32",)
+    needs_symmetric_int8 = False
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
@@ -107,7 +108,7 @@ def shown(model: PlaceModel) -> NDArray[np.uint8]:
     return np.stack([texture(seed, model.width, model.height) for seed in range(3)])
 
 
-def graph_of(model: PlaceModel, precision: str, images: NDArray[np.uint8]) -> bytes:
+def graph_of(model: PlaceModel, precision: str, images: NDArray[np.uint8], symmetric: bool) -> bytes:
     if precision == "int8":
         raise EngineError("int8 needs images")
     return model.content

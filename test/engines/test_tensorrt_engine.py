@@ -171,7 +171,7 @@ def test_missing_names_what_to_install_in_order(monkeypatch: pytest.MonkeyPatch,
     def no_driver() -> None:
         raise OSError("libcuda.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(tensorrt_engine, "_open_driver", no_driver)
+    monkeypatch.setattr("vpr_ros.engines.nvidia_driver._open_driver", no_driver)
     assert "no NVIDIA driver" in backend.missing()
     monkeypatch.setitem(sys.modules, "pycuda", None)
     assert "pip install pycuda" in backend.missing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.config import BACKENDS, PRECISIONS, Config
-from vpr_ros.engines import backends, build_options, builder_of, fastest, misfits
+from vpr_ros.engines import REFERENCE, backends, build_options, builder_of, fastest, fitted, misfits, open_reference
 from vpr_ros.engines.backend import Engine
 from vpr_ros.engines.build import Facts
 from vpr_ros.engines.cache import EngineCache, Entry
+from vpr_ros.engines.precision import graph_of
+from vpr_ros.engines.selftest import selftest
+from vpr_ros.engines.selftest import text as table
 from vpr_ros.errors import ConfigError, EngineError
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.model import PlaceModel, shipped_model
@@ -168,4 +172,14 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _selftest(options: argparse.Namespace) -> int:
-    raise EngineError("not wired yet")
+    config = _config(options)
+    model = PlaceModel.open(config.model.path or shipped_model())
+    load = images_of(config.engine)
+    with tempfile.TemporaryDirectory() as folder:  # what it builds is not for use
+        known = [backend for name, backend in backends(EngineCache(folder)).items() if name != REFERENCE]
+        reference, progress = open_reference(model, config.engine.threads), Bar()
+        images = fitted(model, load() if load else ())
+        result = selftest(model, images, known, progress, reference=reference, graph_of=graph_of)
+        progress.close()
+    print(table(result))
+    return 0 if result.passed else 1

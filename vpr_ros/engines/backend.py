@@ -60,6 +60,10 @@ class Backend(Protocol):
     @property
     def precisions(self) -> tuple[str, ...]: ...
 
+    @property
+    def needs_symmetric_int8(self) -> bool:
+        """Whether zero must be zero in its int8 activations; others are nearer to fp32 and faster on a CPU."""
+
     def missing(self) -> str:
         """Why it cannot run here, as one clause that names the fix; empty if it can. Imports nothing that may crash."""
 

@@ -146,14 +146,14 @@ class Builder:
     def _build(self, backend: Backend, options: BuildOptions, reason: str, progress: Progress) -> tuple[Engine, Facts]:
         name, key = f"{backend.name} {options.precision}", self.key(backend, options)
         progress(f"building {name}: {reason}", None)
-        graph = graph_of(self.model, options.precision, self.images)
+        graph = graph_of(self.model, options.precision, self.images, symmetric=backend.needs_symmetric_int8)
         content = backend.build(self.model, graph, options, progress)
         engine = backend.load(self.model, content, options)
         try:
             progress(f"comparing {name} with the reference", None)
             parity = compare(engine, self.reference, self.images, self._bar(options))
             if not parity.holds:
-                facts = Facts(parity, harmed=self._harmed(options.precision, progress))
+                facts = Facts(parity, harmed=self._harmed(backend, options.precision, progress))
                 self._keep(key, b"", facts, progress)
                 raise self._too_different(backend, options, facts)
             seconds, of_reference = take_turns(engine, self.reference, self.images[:1])
@@ -174,11 +174,12 @@ class Builder:
     def _bar(self, options: BuildOptions) -> float:
         return self.min_cosine or BARS[options.precision]
 
-    def _harmed(self, precision: str, progress: Progress) -> str:
+    def _harmed(self, backend: Backend, precision: str, progress: Progress) -> str:
         if precision not in ("fp16", "int8"):
             return ""
         progress(f"looking for the operators that {precision} harms most", None)
-        return f"harmed most: {', '.join(map(str, sensitivity(self.model, precision, self.images)[:3]))}"
+        costs = sensitivity(self.model, precision, self.images, symmetric=backend.needs_symmetric_int8)
+        return f"harmed most: {', '.join(map(str, costs[:3]))}"
 
     def _too_different(self, backend: Backend, options: BuildOptions, facts: Facts) -> EngineError:
         instead = "another engine.backend" if options.precision == "fp32" else "engine.precision fp32"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import BuildOptions, Progress
 from vpr_ros.engines.cores import bound_to
+from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
 
@@ -86,7 +86,7 @@ class OnnxRuntimeEngine:
 
     def close(self) -> None:
         """Give back threads and memory; nothing may be described afterwards."""
-        del self._session
+        self.__dict__.pop("_session", None)
 
     def _run(self, outputs: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         if self._batch and len(images) > self._batch:
@@ -115,6 +115,7 @@ class OnnxRuntimeBackend:
         self._device, self._cache = device, cache
         self.name = "onnxruntime" if device == "cpu" else f"onnxruntime_{device}"
         self.precisions = _PRECISIONS[device]
+        self.needs_symmetric_int8 = device == "tensorrt"
 
     def missing(self) -> str:
         """Why it cannot run here, as one clause that names the fix; empty if it can."""
@@ -123,14 +124,14 @@ class OnnxRuntimeBackend:
             return f"this ONNX Runtime has no {provider}: pip install onnxruntime-gpu in place of onnxruntime"
         if self._device != "cpu":
             try:
-                _gpu()
+                NvidiaDriver()
             except EngineError as error:
                 return str(error)
         return ""
 
     def identity(self) -> Mapping[str, str]:
         """ONNX Runtime's version and the GPU, or the architecture of the CPU: the CPU's engine is the graph itself."""
-        device = platform.machine() if self._device == "cpu" else _gpu()
+        device = platform.machine() if self._device == "cpu" else NvidiaDriver().device()
         return {"library": f"ONNX Runtime {onnxruntime.__version__}", "device": device}
 
     def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
@@ -183,25 +184,6 @@ class OnnxRuntimeBackend:
                 "trt_timing_cache_path": str(self._cache),
             }
         return [(_TENSORRT, settings), _CUDA]
-
-
-def _gpu() -> str:
-    """Name of the first NVIDIA GPU. Raises EngineError, saying why, where the driver has none.
-
-    Asked of the driver itself: libraries that sit on top of it have crashed where it is missing.
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        raise EngineError(
-            "there is no NVIDIA driver (libcuda.so.1): install it, or start the container with GPUs"
-        ) from error
-    if status := driver.cuInit(0):
-        raise EngineError(f"the NVIDIA driver finds no usable GPU (CUDA error {status}): see nvidia-smi")
-    name = ctypes.create_string_buffer(256)
-    if status := driver.cuDeviceGetName(name, len(name), 0):
-        raise EngineError(f"the NVIDIA driver has no GPU 0 (CUDA error {status}): see nvidia-smi")
-    return name.value.decode(errors="replace")
 
 
 def _one_line(error: Exception) -> str:

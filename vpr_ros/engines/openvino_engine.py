@@ -114,6 +114,8 @@ class OpenVinoEngine:
 class OpenVinoBackend:
     """OpenVINO on a `device`: `CPU` or `GPU`."""
 
+    needs_symmetric_int8 = False
+
     def __init__(self, device: str = "CPU") -> None:
         self._device = device
         self.name = "openvino" if device == "CPU" else f"openvino_{device.lower()}"

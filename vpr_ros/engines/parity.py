@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import Engine
 
-BARS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.95}
+BARS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.98, "int8": 0.95}
 """Least cosine of an engine's descriptor with the reference's of the same image, by precision."""
 
 

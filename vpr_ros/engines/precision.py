@@ -47,6 +47,9 @@ class Sensitivity:
     operator: str
     cosine: float
 
+    def __str__(self) -> str:
+        return f"{self.operator} (cosine {self.cosine:.4f})"
+
 
 def graph_of(
     model: PlaceModel, precision: str, images: NDArray[np.uint8] | None = None, *, symmetric: bool = True

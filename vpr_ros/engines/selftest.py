@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
+from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.engines.parity import BARS, compare
-from vpr_ros.engines.tensorrt_engine import NvidiaDriver
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
 
 PASS, FAIL, SKIP = "PASS", "FAIL", "SKIP"
 BATCH = 4
 """Images in the largest call of the engines that are tested."""
-GraphOf = Callable[[PlaceModel, str, NDArray[np.uint8]], bytes]
+GraphOf = Callable[..., bytes]
 """`vpr_ros.engines.precision.graph_of`: the model in a precision, calibrated on images."""
 
 _SAME = 0.999
@@ -160,7 +160,8 @@ class _Checks:
             return FAIL, " ".join(f"{kind}{error}".split())
 
     def _build(self) -> str:
-        self._graph = self._graph_of(self._model, self._options.precision, self._images)
+        symmetric = self._backend.needs_symmetric_int8
+        self._graph = self._graph_of(self._model, self._options.precision, self._images, symmetric=symmetric)
         start = time.monotonic()
         self._content = self._backend.build(self._model, self._graph, self._options, self._progress)
         return f"{time.monotonic() - start:.1f} s, {len(self._content) / 1e6:.1f} MB"

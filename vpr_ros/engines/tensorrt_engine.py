@@ -1,4 +1,4 @@
-"""TensorRT: every call of TensorRT, pycuda and the CUDA driver that vpr_ros makes.
+"""TensorRT: every call of TensorRT and pycuda that vpr_ros makes.
 
 Written for TensorRT 8.5 (JetPack 5.1), 8.6 (JetPack 6.0), 10 (JetPack 6.1 and 7, desktop) and 11 (desktop). **Nothing
 here has run on a GPU yet**: names and signatures are compared with the bindings of 8.6.1, 10.0.1 and 11.4.0 (8.5's
@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
 from vpr_ros.whole_file import whole_file
@@ -68,6 +69,7 @@ class TensorRtBackend:
 
     name = "tensorrt"
     precisions = ("fp32", "fp16", "int8")
+    needs_symmetric_int8 = True
 
     def missing(self) -> str:
         """Why TensorRT cannot run here, as one clause that names the fix; empty if it can.
@@ -659,58 +661,6 @@ class _Gpu:
 
 
 # --- libraries --------------------------------------------------------------------------------------------------------
-
-
-class NvidiaDriver:
-    """The NVIDIA driver without pycuda: for CUDA graphs, and to ask for a GPU before importing what may crash.
-
-    Raises EngineError, with a clause that names the fix, where there is none.
-    """
-
-    def __init__(self) -> None:
-        try:
-            self._library = _open_driver()
-        except OSError as error:
-            raise EngineError(
-                "there is no NVIDIA driver (libcuda.so.1): install one, or start the container with --gpus all"
-            ) from error
-        try:
-            self.call("cuInit", 0)
-            count = ctypes.c_int()
-            self.call("cuDeviceGetCount", ctypes.byref(count))
-        except EngineError as error:
-            raise EngineError(f"the NVIDIA driver finds no usable GPU ({error}): see what nvidia-smi says") from error
-        if count.value == 0:
-            raise EngineError("the NVIDIA driver sees no GPU: check CUDA_VISIBLE_DEVICES and nvidia-smi")
-
-    def call(self, function: str, *arguments: Any) -> None:
-        """Raises EngineError unless the driver answers CUDA_SUCCESS."""
-        try:
-            error = getattr(self._library, function)(*arguments)
-        except AttributeError as missing:
-            raise EngineError(f"the NVIDIA driver has no {function}") from missing
-        if error:
-            raise EngineError(f"{function}: CUDA error {error}")
-
-    def device(self) -> str:
-        """`Orin sm_87`."""
-        name = ctypes.create_string_buffer(256)
-        handle, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-        self.call("cuDeviceGet", ctypes.byref(handle), 0)
-        self.call("cuDeviceGetName", name, len(name), handle)
-        self.call("cuDeviceGetAttribute", ctypes.byref(major), 75, handle)  # COMPUTE_CAPABILITY_MAJOR
-        self.call("cuDeviceGetAttribute", ctypes.byref(minor), 76, handle)
-        return f"{name.value.decode(errors='replace')} sm_{major.value}{minor.value}"
-
-    def version(self) -> str:
-        """The newest CUDA that the driver knows: `CUDA 12.6`."""
-        version = ctypes.c_int()
-        self.call("cuDriverGetVersion", ctypes.byref(version))
-        return f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _open_driver() -> Any:
-    return ctypes.CDLL("libcuda.so.1")
 
 
 def _libraries() -> tuple[Any, Any]:
