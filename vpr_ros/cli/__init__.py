@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from vpr_ros.errors import VprError
 
-COMMANDS = ("replay", "demo", "engine", "doctor")
+COMMANDS = ("replay", "demo", "engine", "benchmark", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,8 @@ Engines are built anew, so that build times are complete, in the run folder, and
 touched. With --cache FOLDER they stay there, and the next benchmark takes them from there. An engine below the node's bar
 is measured and marked as refused.
 """
+_BAR = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed}  {desc}"
+"""The text last: it is what a narrow terminal cuts."""
 
 
 def add(commands: Any) -> None:
@@ -98,20 +100,21 @@ def _benchmark(options: argparse.Namespace) -> int:
         created=f"{now:%Y-%m-%d %H:%M}",
         machine=this_machine(),
         threads=config.engine.threads,
-        images=f"{len(images[0][1])} of {Path(config.engine.images).name}"
-        if load
-        else f"{len(images[0][1])} of vpr_ros",
+        images=f"{len(images[0][1])} {f'of {Path(config.engine.images).name}' if load else 'that come with vpr_ros'}",
         places=places,
         planned=len(planned),
         rows=(),
     )
     status = 0
     try:
-        with tqdm(total=len(planned), unit="row", disable=None) as bar:
+        with tqdm(total=len(planned), bar_format=_BAR, disable=None) as bar:
 
             def tell(text: str, share: float | None) -> None:
                 done = "" if share is None else f" {share:.0%}"
-                bar.set_description_str(f"{planned[bar.n]}: {text}{done}")
+                case = str(planned[bar.n])
+                if len(models) == 1:
+                    case = case.removeprefix(f"{models[0].name} ")
+                bar.set_description_str(f"{case}: {text}{done}")
 
             for row in measure(planned, settings, tell):
                 table = replace(table, rows=(*table.rows, row))
