@@ -2,23 +2,23 @@
 
     python benchmarks/engines.py
     python benchmarks/engines.py --rounds 3 --size 320x240 --no-compile          # a quick look
-    python benchmarks/engines.py --model models/alternatives/vpr_mobilenetv2_netvlad_384.onnx
+    python benchmarks/engines.py --model my_model.onnx
     python benchmarks/engines.py --data ../shared/data
 
 - speed: torch eager and compiled, ONNX Runtime and OpenVINO in each precision, one image at a time, at two sizes;
 - wrapper: our engine's `describe` against the library's own call on the same image;
 - accuracy: cosine with fp32 on images that did not calibrate, and recall@1 on the loops of KITTI 00.
 
-torch runs the shipped model's own weights: MobileNetV2 with GeM is rebuilt from the ONNX file and compared with it; at
-another size than the file's it is exported again. For other models torch is left out, and so is the other size. What takes
-part takes turns in every round; only ratios are printed. A row that cannot run says why.
+The speed tables are of the model's architecture with random weights, built in torch and exported at each size: times do not
+depend on weights, and the file has only one size. What takes part takes turns in every round; only ratios are printed. A row
+that cannot run says why.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,9 @@ from training_cost import size
 
 # isort: split
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from training.evaluation.answers import answer
 from training.evaluation.describers import FixedSizeModel
@@ -39,7 +37,6 @@ from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.metrics import right_within
 from training.evaluation.protocols import open_protocol
 from training.export import export
-from training.models.backbones import Backbone
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
@@ -64,31 +61,12 @@ def no_progress(what: str, share: float | None) -> None:
 
 
 def torch_network(model: PlaceModel, width: int, height: int) -> PlaceNetwork:
-    """The model in torch, at any size. Raises VprError where it is no MobileNetV2 with GeM."""
-    options = NetworkOptions(
-        width=width, height=height, backbone=Backbone(name="mobilenet_v2", weights="none"), dim=model.dim
-    )
-    network = PlaceNetwork(options).eval()
-    graph = onnx.load_from_string(model.content).graph
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    folded = [[tensors[name] for name in node.input[1:]] for node in graph.node if node.op_type == "Conv"]
-    layers = list(network.backbone.modules())
-    convolutions = [layer for layer in layers if isinstance(layer, torch.nn.Conv2d)]
-    norms = [layer for layer in layers if isinstance(layer, torch.nn.BatchNorm2d)]
-    shapes = [tuple(layer.weight.shape) for layer in convolutions]
-    if shapes != [weight.shape for weight, _ in folded] or "pool.p" not in tensors:
-        raise VprError(f"{model.name} is no MobileNetV2 with GeM")
-    with torch.no_grad():
-        # batch normalisation is folded into the file's weights: ours passes everything through but the bias
-        for convolution, norm, (weight, bias) in zip(convolutions, norms, folded, strict=True):
-            convolution.weight.copy_(torch.from_numpy(weight.copy()))
-            norm.running_mean.zero_()  # type: ignore[union-attr]
-            norm.running_var.fill_(1 - norm.eps)  # type: ignore[union-attr]
-            norm.weight.fill_(1)
-            norm.bias.copy_(torch.from_numpy(bias.copy()))
-        for name in ("pool.p", "projection.weight", "projection.bias"):
-            network.get_parameter(name).copy_(torch.from_numpy(tensors[name].copy()))
-    return network
+    """The model's architecture in torch, at any size. Raises VprError for a model that does not say what it is."""
+    if "options" not in model.metadata:
+        raise VprError(f"{model.name} does not say what network it is: it was not trained here")
+    options = NetworkOptions.model_validate_json(model.metadata["options"])
+    torch.manual_seed(0)
+    return PlaceNetwork(options.without_weights().model_copy(update={"width": width, "height": height})).eval()
 
 
 def repeated(call: Callable[[], object]) -> Callable[[], None]:
@@ -111,11 +89,6 @@ def speed(model: PlaceModel, network: PlaceNetwork | None, images: NDArray[np.ui
     contestants: dict[str, Callable[[], object]] = {}
     if network is not None:
         batch = torch.from_numpy(image)
-        difference = (
-            network(batch).numpy()
-            @ OnnxRuntimeBackend("cpu").load(model, model.content, BuildOptions()).describe(image).T
-        )
-        print(f"\ntorch and ONNX are the same network: cosine {difference.item():.6f}")
         contestants["torch eager"] = lambda: network(batch)
         if options.compile:
             compiled = torch.compile(network)
@@ -238,13 +211,6 @@ def spread(data: Path, count: int, offset: float, model: PlaceModel) -> NDArray[
     return np.stack([resize(read_image(path), model.width, model.height) for path in paths])
 
 
-def resized(network: PlaceNetwork, model: PlaceModel, folder: Path, metadata: Mapping[str, str]) -> PlaceModel:
-    width, height = network.options.width, network.options.height
-    if (width, height) == (model.width, model.height):
-        return model
-    return export(network, folder / f"{width}x{height}.onnx", width=width, height=height, metadata=metadata)
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -269,7 +235,8 @@ def main() -> None:
                     print(f"torch: not run: {error}")
                     speed(model, None, calibration, options)
                     break
-                at_size = resized(network, model, Path(folder), model.metadata)
+                file = Path(folder) / f"{width}x{height}.onnx"
+                at_size = export(network, file, width=width, height=height, metadata={})
                 speed(at_size, network, spread(options.data, 16, 0, at_size), options)
         wrapper(model, test[:1], options)
         accuracy(model, calibration, test, options)

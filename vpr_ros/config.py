@@ -146,7 +146,7 @@ class ExclusionConfig:
 @dataclass(frozen=True, slots=True)
 class MatchConfig:
     top_k: int = parameter(20, "keyframes looked up per query", low=1, high=1000)
-    min_similarity: float = parameter(0.3, "least cosine similarity of a match", low=-1.0, high=1.0)
+    min_similarity: float = parameter(0.35, "least cosine similarity of a match", low=-1.0, high=1.0)
     island_gap: int = parameter(
         5, "candidates at most this many keyframes (of one camera) apart are one place (island)", low=0, high=10000
     )
