@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vpr_ros.config import EngineConfig
 from vpr_ros.errors import SourceError
 from vpr_ros.sources import FolderSource, KittiSource, TumSource, VideoSource, open_source, read_tum_trajectory
 from vpr_ros.sources.base import Trajectory, pose_from_quaternion, stamp_from_seconds
+from vpr_ros.sources.sample import images_of, sample_images
 
 DATA = Path("/work/shared/data")
 COUNT = 5
@@ -365,3 +367,20 @@ def test_real_tum():
     assert frame.stamp_ns == 1305031452791720000
     assert frame.camera.fx == 517.3
     assert np.allclose(np.linalg.det(source.ground_truth.poses[:, :3, :3]), 1)
+
+
+def test_a_sample_is_spread_over_a_recording(tmp_path: Path) -> None:
+    for i in range(10):
+        cv2.imwrite(str(tmp_path / f"{i:02d}.png"), np.full((8, 8, 3), 20 * i, np.uint8))
+    assert [int(image[0, 0, 0]) for image in sample_images(tmp_path, 4)] == [0, 60, 120, 180]
+    assert len(sample_images(tmp_path, 64)) == 10
+    load = images_of(EngineConfig(images=str(tmp_path)))
+    assert load is not None
+    assert len(load()) == 10
+    assert images_of(EngineConfig()) is None
+
+
+def test_a_sample_of_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "00.png").write_bytes(b"no image")
+    with pytest.raises(SourceError):
+        sample_images(tmp_path)

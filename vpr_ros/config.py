@@ -103,6 +103,9 @@ class EngineConfig:
     min_cosine: float = parameter(
         0.0, "least cosine with the reference's descriptors; 0 uses the bar of the precision", low=0.0, high=1.0
     )
+    version_compatible: bool = parameter(
+        False, "build TensorRT engines that other versions of it can run, too; they are larger and somewhat slower"
+    )
     cache: str = parameter("", "folder of built engines; empty is vpr_ros/engines in the user's cache")
 
 

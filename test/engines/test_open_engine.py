@@ -8,8 +8,9 @@ from fake_backends import FakeBackend
 
 import vpr_ros.engines
 from vpr_ros.config import BACKENDS, EngineConfig
-from vpr_ros.engines import backends, builder_of, fitted, open_engine, open_reference
-from vpr_ros.engines.cache import EngineCache
+from vpr_ros.engines import backends, builder_of, fitted, misfits, open_engine, open_reference
+from vpr_ros.engines.cache import EngineCache, Key
+from vpr_ros.engines.tensorrt_engine import TensorRtBackend
 from vpr_ros.errors import ConfigError, ModelError
 from vpr_ros.model import PlaceModel
 
@@ -20,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
     """What `backends` finds: nothing but what a test puts in."""
     found: dict[str, FakeBackend] = {}
-    monkeypatch.setattr(vpr_ros.engines, "backends", lambda cache: found)
+    monkeypatch.setattr(vpr_ros.engines, "backends", lambda cache, version_compatible=False: found)
     return found
 
 
@@ -170,3 +171,18 @@ def test_an_installation_without_images_says_so(grid_model: PlaceModel, monkeypa
 def test_cores_that_are_none_are_refused(grid_model: PlaceModel) -> None:
     with pytest.raises(ConfigError, match=r"engine.cores"):
         open_engine(grid_model, EngineConfig(cores="two"))
+
+
+def test_engines_that_outlive_an_update_are_known_as_such(
+    grid_model: PlaceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identity(backend: TensorRtBackend) -> dict[str, str]:
+        return {"library": "TensorRT 10 (version-compatible)" if backend.version_compatible else "TensorRT 10.3.0"}
+
+    monkeypatch.setattr(TensorRtBackend, "missing", lambda backend: "")
+    monkeypatch.setattr(TensorRtBackend, "identity", identity)
+    cache = EngineCache(tmp_path)
+    for library in ("TensorRT 10.3.0", "TensorRT 10.2.0", "TensorRT 10 (version-compatible)"):
+        cache.keep(Key.of(grid_model, "tensorrt", {"library": library}, "fp32", 1), b"an engine", {})
+    found = sorted(misfit for _, misfit in misfits(cache))
+    assert found == ["", "", "it was built for TensorRT 10.2.0; here is TensorRT 10.3.0"]

@@ -104,15 +104,16 @@ def _build(options: argparse.Namespace) -> int:
     load = images_of(config.engine)
     builder = builder_of(model, config.engine, load() if load else ())
     built_for, progress = build_options(config.engine), Bar()
+    known = backends(builder.cache, config.engine.version_compatible)
     if config.engine.backend == "auto":
         if options.places:
             raise ConfigError("--places judges one engine: name it with --backend")
-        engine, facts = fastest(builder, built_for, progress)
+        engine, facts = fastest(builder, known, built_for, progress)
         progress.close()
         print(f"fastest: {engine.name}: {facts or 'the reference itself'}")
         engine.close()
         return 0
-    backend = backends(builder.cache)[config.engine.backend]
+    backend = known[config.engine.backend]
     if options.rebuild:
         builder.cache.forget(builder.key(backend, built_for))
     if options.places:

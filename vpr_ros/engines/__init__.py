@@ -18,7 +18,7 @@ from vpr_ros.engines.cores import parse_cores
 from vpr_ros.engines.fallback import FallbackEngine
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
 from vpr_ros.engines.openvino_engine import OpenVinoBackend
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend
+from vpr_ros.engines.tensorrt_engine import VERSION_COMPATIBLE, TensorRtBackend
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import PlaceModel
@@ -31,15 +31,18 @@ FASTER = 1.05
 """How much faster than the reference an engine has to be for `auto` to prefer it: less may be chance."""
 
 
-def backends(cache: EngineCache) -> Mapping[str, Backend]:
-    """Every backend by its name; what they compile on the side goes below the cache's folder."""
+def backends(cache: EngineCache, version_compatible: bool = False) -> Mapping[str, Backend]:
+    """Every backend by its name; what they compile on the side goes below the cache's folder.
+
+    `version_compatible`: TensorRT's engines are to run in other versions of it, too.
+    """
     known: tuple[Backend, ...] = (
         OnnxRuntimeBackend("cpu", cache.folder),
         OnnxRuntimeBackend("cuda", cache.folder),
         OnnxRuntimeBackend("tensorrt", cache.folder),
         OpenVinoBackend("CPU"),
         OpenVinoBackend("GPU"),
-        TensorRtBackend(cache.folder),
+        TensorRtBackend(cache.folder, version_compatible),
     )
     return {backend.name: backend for backend in known}
 
@@ -78,9 +81,11 @@ def open_engine(
     builder = builder_of(model, config, images() if images else ())
     try:
         if config.backend == "auto":
-            engine, _ = fastest(builder, options, progress)
+            engine, _ = fastest(builder, backends(builder.cache, config.version_compatible), options, progress)
         else:
-            engine, _ = builder.engine(backends(builder.cache)[config.backend], options, progress)
+            engine, _ = builder.engine(
+                backends(builder.cache, config.version_compatible)[config.backend], options, progress
+            )
     except EngineError as error:
         warn(f"{error}; going on with {builder.reference.name}")
         return builder.reference
@@ -108,14 +113,16 @@ def fitted(model: PlaceModel, images: Sequence[Image]) -> NDArray[np.uint8]:
     return np.stack([resize(image, model.width, model.height) for image in found])
 
 
-def fastest(builder: Builder, options: BuildOptions, progress: Progress) -> tuple[Engine, Facts | None]:
-    """Of all engines that can run here in this precision, the one that was fastest when it was built.
+def fastest(
+    builder: Builder, known: Mapping[str, Backend], options: BuildOptions, progress: Progress
+) -> tuple[Engine, Facts | None]:
+    """Of all `known` engines that can run here in this precision, the one that was fastest when it was built.
 
     Those that were never built are built now; the others are known. The reference has no facts. Raises EngineError where
     only engines of another precision can run.
     """
     candidates: list[tuple[Engine, Facts | None]] = []
-    for backend in backends(builder.cache).values():
+    for backend in known.values():
         is_reference = backend.name == REFERENCE and options.precision == "fp32"
         if is_reference or backend.missing() or options.precision not in backend.precisions:
             continue
@@ -140,9 +147,13 @@ def _speed(facts: Facts | None) -> float:
 
 def misfits(cache: EngineCache) -> Iterator[tuple[Path, str]]:
     """Each engine of a cache by its JSON file, with why it would be built again if it were needed; empty if it would not."""
-    known = backends(cache)
+    known = {compatible: backends(cache, compatible) for compatible in (False, True)}
     for path, entry in cache.entries():
-        yield path, entry if isinstance(entry, str) else _misfit(cache, path, entry, known.get(entry.key.backend))
+        if isinstance(entry, str):
+            yield path, entry
+        else:
+            compatible = VERSION_COMPATIBLE in entry.key.identity.get("library", "")
+            yield path, _misfit(cache, path, entry, known[compatible].get(entry.key.backend))
 
 
 def _misfit(cache: EngineCache, path: Path, entry: Entry, backend: Backend | None) -> str:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
 OLDEST = (8, 5)
+VERSION_COMPATIBLE = "version-compatible"
+"""In the identity of engines that outlive an update within their major version."""
 WORKSPACE_BYTES = 1 << 30
 """Scratch memory that an operator may ask for. TensorRT's default is the whole GPU: on a Jetson all of the RAM."""
 PERIOD_S = 0.5
@@ -108,7 +110,7 @@ class TensorRtBackend:
         driver = NvidiaDriver()
         version = f"TensorRT {trt.__version__}"
         if self.version_compatible:  # such a plan outlives an update within its major version
-            version = f"TensorRT {_version(trt)[0]} (version-compatible)"
+            version = f"TensorRT {_version(trt)[0]} ({VERSION_COMPATIBLE})"
         return {"library": version, "device": driver.device(), "driver": driver.version()}
 
     def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
