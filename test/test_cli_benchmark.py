@@ -14,7 +14,7 @@ from fake_backends import FakeBackend
 from small_worlds import save_grid_model, texture
 
 from vpr_ros import benchmark
-from vpr_ros.benchmark import Benchmark
+from vpr_ros.benchmark.table import Table
 from vpr_ros.cli import benchmark as command
 from vpr_ros.errors import ConfigError, ModelError, SourceError
 
@@ -23,7 +23,7 @@ from vpr_ros.errors import ConfigError, ModelError, SourceError
 def run(tmp_path: Path, grid_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command on the grid model without processes: ONNX Runtime in the guise of a backend, another that is missing."""
     known = {"onnxruntime": FakeBackend("onnxruntime"), "tensorrt": FakeBackend("tensorrt", why_missing="no GPU")}
-    monkeypatch.setattr(command, "backends", lambda cache: known)
+    monkeypatch.setattr(command, "backends", lambda cache, version_compatible: known)
     monkeypatch.setattr(benchmark, "in_process", lambda tell, work, *arguments: work(tell, *arguments))
 
     def run(*arguments: str) -> int:
@@ -49,13 +49,13 @@ def test_a_run_leaves_a_table_three_times_and_a_plot(
     made = folder(tmp_path)
     assert made.name.endswith("-benchmark")
     assert {path.name for path in made.iterdir()} == {"benchmark.json", "benchmark.md", "benchmark.png"}
-    table = Benchmark.from_json((made / "benchmark.json").read_text())
+    table = Table.from_json((made / "benchmark.json").read_text())
     combinations = [(row.model, row.backend, row.precision, row.batch) for row in table.rows]
     assert combinations == [("grid", "onnxruntime", p, b) for p in ("fp32", "bf16") for b in (1, 4)]
     assert all(row.measured and row.measured.rounds == 5 for row in table.rows)
     assert (table.planned, table.threads) == (4, 1)
-    assert benchmark.text(table) in capsys.readouterr().out
-    assert (made / "benchmark.md").read_text() == benchmark.markdown(table)
+    assert table.text() in capsys.readouterr().out
+    assert (made / "benchmark.md").read_text() == table.markdown()
     assert cv2.imread(str(made / "benchmark.png")) is not None
 
 
@@ -65,7 +65,19 @@ def test_what_is_asked_for_is_measured_or_has_a_reason(
     assert run("--backends", "tensorrt", "onnxruntime", "--precisions", "fp32", "--batches", "2", "2") == 0
     said = capsys.readouterr().out
     assert "tensorrt fp32 (batch 2): no GPU" in said
-    assert len(Benchmark.from_json((folder(tmp_path) / "benchmark.json").read_text()).rows) == 2
+    assert len(Table.from_json((folder(tmp_path) / "benchmark.json").read_text()).rows) == 2
+
+
+def test_engines_are_built_as_the_configuration_says(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def known(cache: Any, version_compatible: bool) -> dict[str, FakeBackend]:
+        asked.append(version_compatible)
+        return {"onnxruntime": FakeBackend("onnxruntime", ("fp32",))}
+
+    monkeypatch.setattr(command, "backends", known)
+    assert run("--set", "engine.version_compatible=true", "--batches", "1") == 0
+    assert asked == [True]
 
 
 def test_several_models(run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

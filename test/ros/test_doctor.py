@@ -20,8 +20,14 @@ from sensor_msgs.msg import CameraInfo
 
 from vpr_ros.config import Config
 from vpr_ros.doctor import Finding, Level, Machine, watch_graph
-from vpr_ros.ros import doctor
-from vpr_ros.ros.doctor import Endpoint, Graph, Stream, VprNode, Watcher
+from vpr_ros.ros.doctor import graph_finding
+from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
+from vpr_ros.ros.doctor.graph import Endpoint, Graph, Stream, VprNode
+from vpr_ros.ros.doctor.launch_line import launch_line
+from vpr_ros.ros.doctor.odometry_and_clock import clock_finding, odometry_finding
+from vpr_ros.ros.doctor.qos import mismatch, qos_text
+from vpr_ros.ros.doctor.vpr_nodes import node_findings
+from vpr_ros.ros.doctor.watcher import Watcher
 from vpr_ros.ros.messages import time_msg
 from vpr_ros.types import Camera
 
@@ -84,7 +90,7 @@ def by_name(findings: list[Finding], name: str) -> Finding:
 # --- real processes --------------------------------------------------------------------------------------------------
 
 
-def test_a_camera_and_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_and_no_node() -> None:
     """The whole way: the process that `vpr doctor` starts, what it hears, and its answer as findings."""
     machine = replace(Machine(), environment=dict(os.environ) | {"PATH": "/nowhere"})
     with camera("/front/image_raw"):
@@ -111,7 +117,7 @@ def test_a_node_that_cannot_hear_the_camera() -> None:
     with NodeUnderTest({"qos_overrides./image.subscription.reliability": "reliable"}), camera("/image"):
         graph = watch()
     assert graph.vpr_nodes == [VprNode("/vpr", "active", use_sim_time=False)]
-    (finding,) = doctor.node_findings(graph)
+    (finding,) = node_findings(graph)
     assert finding.level is Level.ERROR
     assert finding.found == (
         "/vpr is active and listens to /image, but cannot hear it: it is sent best effort and wanted reliable"
@@ -123,16 +129,16 @@ def test_a_node_that_cannot_hear_the_camera() -> None:
 def test_a_node_that_listens_to_the_wrong_topic_and_waits_for_a_clock() -> None:
     with NodeUnderTest({"use_sim_time": True}), camera("/front/image_raw/compressed", "CompressedImage"):
         graph = watch()
-    (finding,) = doctor.node_findings(graph)
+    (finding,) = node_findings(graph)
     assert finding.level is Level.ERROR
     assert "listens to /image, which nobody publishes" in finding.found
     assert "image:=/front/image_raw" in finding.fix or "image_topic:=/front/image_raw" in finding.fix
     assert "image_transport:=compressed" in finding.fix
-    clock = doctor.clock_finding(graph)
+    clock = clock_finding(graph)
     assert clock.level is Level.ERROR
     assert clock.found == "/vpr has use_sim_time, and nobody publishes /clock: its time stands still"
     assert clock.fix == "ros2 param set /vpr use_sim_time false"
-    broken, transport = doctor.image_findings(graph)  # the camera sends zeros, which are no jpeg
+    broken, transport = image_findings(graph)  # the camera sends zeros, which are no jpeg
     assert broken.level is Level.WARNING
     assert "cannot be used" in broken.found
     assert transport.level is Level.WARNING
@@ -157,8 +163,8 @@ def test_a_node_that_is_fed_by_a_reliable_latched_camera_and_one_that_sleeps() -
     (stream,) = graph.of("Image")
     assert stream.arrivals_s
     assert [endpoint.node for endpoint in stream.publishers] == ["/camera"]
-    assert doctor.qos_text(stream.publishers[0].qos).startswith("reliable, transient local")
-    asleep, fed = doctor.node_findings(graph)
+    assert qos_text(stream.publishers[0].qos).startswith("reliable, transient local")
+    asleep, fed = node_findings(graph)
     assert fed.level is Level.OK, fed
     assert "/vpr is active, listens to /image (" in fed.found
     assert asleep.level is Level.ERROR
@@ -171,6 +177,18 @@ def test_an_rmw_that_is_not_installed_is_said() -> None:
     assert finding.level is Level.ERROR
     assert "rmw_nope_cpp" in finding.found
     assert finding.fix == "unset RMW_IMPLEMENTATION    # or: sudo apt install ros-kilted-rmw-nope-cpp"
+
+
+def test_watching_needs_neither_opencv_nor_our_messages() -> None:
+    program = """
+import sys
+sys.modules["cv2"] = sys.modules["vpr_msgs"] = None  # importing them raises ImportError
+import vpr_ros.ros.doctor.__main__
+from vpr_ros.ros.doctor import messages_finding
+print(messages_finding().level.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "ERROR\n", done.stderr
 
 
 # --- graphs made by hand ---------------------------------------------------------------------------------------------
@@ -213,21 +231,22 @@ def graph(*streams: Stream, nodes: tuple[VprNode, ...] = (), has_clock: bool = F
 
 
 def test_mismatches() -> None:
-    assert doctor.mismatch(RELIABLE) == doctor.mismatch(BEST_EFFORT) == doctor.mismatch(LATCHED) == ""
-    assert doctor.mismatch(BEST_EFFORT, RELIABLE) == "it is sent best effort and wanted reliable"
-    assert doctor.mismatch(RELIABLE, LATCHED) == "it is sent volatile and wanted transient local"
-    assert doctor.mismatch(LATCHED, LATCHED) == ""
+    for qos in (RELIABLE, BEST_EFFORT, LATCHED):
+        assert stream("/image", "Image", qos=qos).mismatch() == "", "our node hears them all"
+    assert mismatch(BEST_EFFORT, RELIABLE) == "it is sent best effort and wanted reliable"
+    assert mismatch(RELIABLE, LATCHED) == "it is sent volatile and wanted transient local"
+    assert mismatch(LATCHED, LATCHED) == ""
 
 
 def test_nobody_is_there() -> None:
-    finding = doctor.graph_finding(Graph(3.0, [], [], [], False))
+    finding = graph_finding(Graph(3.0, [], [], [], False))
     assert finding.level is Level.WARNING
     assert "ROS_DOMAIN_ID" in finding.fix
-    assert [f.level for f in doctor.image_findings(graph())] == [Level.WARNING]
+    assert [f.level for f in image_findings(graph())] == [Level.WARNING]
 
 
-def test_images_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    (finding,) = doctor.image_findings(graph(raw(lag_s=0.02)))
+def test_images_that_come() -> None:
+    (finding,) = image_findings(graph(raw(lag_s=0.02)))
     assert finding.level is Level.OK
     assert finding.found == (
         "/front/image_raw (Image): 1 publisher, best effort, volatile, depth 5; 10.0 Hz, 0.093 MB/s, 64x48 rgb8, "
@@ -236,47 +255,47 @@ def test_images_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_raw_images_that_do_not_come_need_larger_shared_memory() -> None:
-    (finding,) = doctor.image_findings(graph(stream("/image", "Image")))
+    (finding,) = image_findings(graph(stream("/image", "Image")))
     assert finding.level is Level.WARNING
     assert re.fullmatch(
         r"export FASTDDS_DEFAULT_PROFILES_FILE=/\S+/config/fastdds.xml .* where /camera .*", finding.fix
     )
-    (reliable,) = doctor.image_findings(graph(stream("/image", "Image", qos=RELIABLE)))
+    (reliable,) = image_findings(graph(stream("/image", "Image", qos=RELIABLE)))
     assert reliable.fix == "ros2 topic hz /image"
 
 
 def test_images_that_no_decoder_knows() -> None:
     message = image_msg(PICTURE, 0)
     message.encoding = "bayer_x"
-    (finding,) = doctor.image_findings(graph(stream("/image", "Image", message)))
+    (finding,) = image_findings(graph(stream("/image", "Image", message)))
     assert finding.level is Level.WARNING
     assert "bayer_x" in finding.found
 
 
 def test_only_compressed_images_need_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/opt/ros/humble/bin/ros2")
-    of_camera, transport = doctor.image_findings(graph(compressed()))
+    monkeypatch.setattr("shutil.which", lambda _: "/opt/ros/humble/bin/ros2")
+    of_camera, transport = image_findings(graph(compressed()))
     assert of_camera.level is Level.OK
     assert transport.level is Level.WARNING
     assert transport.fix == (
         "ros2 launch vpr_ros vpr.launch.py image_topic:=/front/image_raw image_transport:=compressed"
     )
-    assert len(doctor.image_findings(graph(compressed()), "compressed")) == 1
+    assert len(image_findings(graph(compressed()), "compressed")) == 1
     fed = compressed()
     fed.subscriptions = [Endpoint("/vpr", BEST_EFFORT)]
-    assert len(doctor.image_findings(graph(fed, nodes=(VprNode("/vpr", "active"),)))) == 1
+    assert len(image_findings(graph(fed, nodes=(VprNode("/vpr", "active"),)))) == 1
 
 
 def test_the_launch_line_names_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     info = stream("/left/info", "CameraInfo", camera_info_msg(LENS))
     seen = graph(stream("/front/depth/image", "Image", image_msg(PICTURE, 0)), raw(), info, odometry(), has_clock=True)
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/opt/ros/humble/bin/ros2")
-    assert doctor.launch_line(seen) == (
+    monkeypatch.setattr("shutil.which", lambda _: "/opt/ros/humble/bin/ros2")
+    assert launch_line(seen) == (
         "ros2 launch vpr_ros vpr.launch.py image_topic:=/front/image_raw camera_info_topic:=/left/info "
         "odom_topic:=/wheels use_sim_time:=true"
     )
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    assert doctor.launch_line(seen) == (
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert launch_line(seen) == (
         "vpr_node --ros-args -r image:=/front/image_raw -r camera_info:=/left/info -r odom:=/wheels "
         "-p use_sim_time:=true"
     )
@@ -284,46 +303,46 @@ def test_the_launch_line_names_what_was_found(monkeypatch: pytest.MonkeyPatch) -
 
 def test_camera_info() -> None:
     beside = stream("/front/camera_info", "CameraInfo", camera_info_msg(LENS))
-    assert doctor.camera_info_finding(graph(raw(), beside)).level is Level.OK
-    assert doctor.camera_info_finding(graph(compressed(), beside)).level is Level.OK
-    none = doctor.camera_info_finding(graph(raw()))
+    assert camera_info_finding(graph(raw(), beside)).level is Level.OK
+    assert camera_info_finding(graph(compressed(), beside)).level is Level.OK
+    none = camera_info_finding(graph(raw()))
     assert (none.level, "no relative pose" in none.found) == (Level.WARNING, True)
     assert "cameracalibrator" in none.fix
     uncalibrated = stream("/front/camera_info", "CameraInfo", CameraInfo(width=64, height=48))
-    assert "not calibrated" in doctor.camera_info_finding(graph(raw(), uncalibrated)).found
-    elsewhere = doctor.camera_info_finding(graph(raw(), stream("/left/info", "CameraInfo", camera_info_msg(LENS))))
+    assert "not calibrated" in camera_info_finding(graph(raw(), uncalibrated)).found
+    elsewhere = camera_info_finding(graph(raw(), stream("/left/info", "CameraInfo", camera_info_msg(LENS))))
     assert elsewhere.level is Level.WARNING
     assert "/left/info" in elsewhere.fix
-    silent = doctor.camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo")))
+    silent = camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo")))
     assert silent.fix == "ros2 topic echo --once /front/camera_info"
 
 
 def test_odometry() -> None:
-    assert doctor.odometry_finding(graph(raw(), odometry())).level is Level.OK
-    apart = doctor.odometry_finding(graph(raw(lag_s=0.1), odometry(lag_s=0.5)))
+    assert odometry_finding(graph(raw(), odometry())).level is Level.OK
+    apart = odometry_finding(graph(raw(lag_s=0.1), odometry(lag_s=0.5)))
     assert (apart.level, "0.40 s apart" in apart.found) == (Level.WARNING, True)
-    assert doctor.odometry_finding(graph(raw(lag_s=0.1), odometry(lag_s=0.5)), max_age_s=0.5).level is Level.OK
-    none = doctor.odometry_finding(graph(raw()))
+    assert odometry_finding(graph(raw(lag_s=0.1), odometry(lag_s=0.5)), max_age_s=0.5).level is Level.OK
+    none = odometry_finding(graph(raw()))
     assert none.level is Level.SKIPPED
     assert "/your/odometry" in none.fix
-    assert doctor.odometry_finding(graph(raw()), wanted=False).level is Level.OK
-    assert doctor.odometry_finding(graph(stream("/wheels", "Odometry"))).fix == "ros2 topic hz /wheels"
+    assert odometry_finding(graph(raw()), wanted=False).level is Level.OK
+    assert odometry_finding(graph(stream("/wheels", "Odometry"))).fix == "ros2 topic hz /wheels"
 
 
 def test_clocks() -> None:
-    assert doctor.clock_finding(graph(raw(lag_s=0.05))).level is Level.OK
-    late = doctor.clock_finding(graph(raw(lag_s=40.0)))
+    assert clock_finding(graph(raw(lag_s=0.05))).level is Level.OK
+    late = clock_finding(graph(raw(lag_s=40.0)))
     assert (late.level, "40 s behind" in late.found) == (Level.WARNING, True)
-    assert "2 s ahead of" in doctor.clock_finding(graph(raw(lag_s=-2.0))).found
-    assert doctor.clock_finding(graph(raw(lag_s=40.0), has_clock=True)).level is Level.OK
-    wall = doctor.clock_finding(graph(nodes=(VprNode("/vpr", "active"),), has_clock=True))
+    assert "2 s ahead of" in clock_finding(graph(raw(lag_s=-2.0))).found
+    assert clock_finding(graph(raw(lag_s=40.0), has_clock=True)).level is Level.OK
+    wall = clock_finding(graph(nodes=(VprNode("/vpr", "active"),), has_clock=True))
     assert wall.fix == "ros2 param set /vpr use_sim_time true"
 
 
 def test_nodes() -> None:
-    twice = doctor.node_findings(graph(nodes=(VprNode("/vpr", "active"), VprNode("/vpr", "active"))))
+    twice = node_findings(graph(nodes=(VprNode("/vpr", "active"), VprNode("/vpr", "active"))))
     assert [(f.level, "more than once" in f.found) for f in twice] == [(Level.ERROR, True)]
-    inactive = doctor.node_findings(graph(nodes=(VprNode("/robot/vpr", "inactive"),)))
+    inactive = node_findings(graph(nodes=(VprNode("/robot/vpr", "inactive"),)))
     assert [(f.level, f.fix) for f in inactive] == [(Level.WARNING, "ros2 lifecycle set /robot/vpr activate")]
-    deaf = doctor.node_findings(graph(raw(), nodes=(VprNode("/vpr", "active"),)))
+    deaf = node_findings(graph(raw(), nodes=(VprNode("/vpr", "active"),)))
     assert [(f.level, "no image topic" in f.found) for f in deaf] == [(Level.ERROR, True)]

@@ -12,7 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from vpr_ros import benchmark
-from vpr_ros.benchmark import Benchmark, Settings, cases, measure, this_machine
+from vpr_ros.benchmark.case import Settings, cases
+from vpr_ros.benchmark.machine import this_machine
+from vpr_ros.benchmark.plot import write_plot
+from vpr_ros.benchmark.table import Table
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.config import BACKENDS, PRECISIONS
 from vpr_ros.engines import backends, fitted
@@ -94,9 +97,9 @@ def _benchmark(options: argparse.Namespace) -> int:
     now = datetime.now()
     folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-benchmark")
     settings = replace(settings, cache=options.cache or folder / "engines")
-    known = backends(EngineCache(settings.cache))
+    known = backends(EngineCache(settings.cache), config.engine.version_compatible)
     planned = cases(images, known, *(_once(getattr(options, n)) for n in ("backends", "precisions", "batches")))
-    table = Benchmark(
+    table = Table(
         created=f"{now:%Y-%m-%d %H:%M}",
         machine=this_machine(),
         threads=config.engine.threads,
@@ -116,7 +119,7 @@ def _benchmark(options: argparse.Namespace) -> int:
                     case = case.removeprefix(f"{models[0].name} ")
                 bar.set_description_str(f"{case}: {text}{done}")
 
-            for row in measure(planned, settings, tell):
+            for row in benchmark.run(planned, settings, tell):
                 table = replace(table, rows=(*table.rows, row))
                 _write(folder / "benchmark.json", table.to_json())  # now: what was measured for hours is not to be lost
                 bar.update()
@@ -129,15 +132,15 @@ def _benchmark(options: argparse.Namespace) -> int:
     return status or finished
 
 
-def _finish(folder: Path, table: Benchmark) -> int:
+def _finish(folder: Path, table: Table) -> int:
     """Print and write what there is; 1 if that is nothing."""
     _write(folder / "benchmark.json", table.to_json())
-    _write(folder / "benchmark.md", benchmark.markdown(table))
-    print(benchmark.text(table))
-    if not any(row.measured for row in table.rows):
+    _write(folder / "benchmark.md", table.markdown())
+    print(table.text())
+    if not table.measured:
         print(f"\nnothing was measured; {folder}")
         return 1
-    benchmark.plot(table, folder / "benchmark.png")
+    write_plot(table, folder / "benchmark.png")
     print(f"\n{folder}: benchmark.json, benchmark.md, benchmark.png")
     return 0
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from vpr_ros.cli.config import add_config, config_of
-from vpr_ros.doctor import Finding, Level, Machine, checks, examine, lines, summary, to_json, watch_graph
+from vpr_ros.doctor import Finding, Level, Machine, checks, examine, summary, watch_graph
 
 EXAMPLES = """\
 examples:
@@ -49,9 +49,10 @@ def _doctor(options: argparse.Namespace) -> int:
     for finding in examine(checks(machine, config, options.map), graph):
         findings.append(finding)
         if not options.json:
-            print("\n".join(lines(finding, colour)), flush=True)
+            print("\n".join(finding.lines(colour)), flush=True)
     if options.json:
-        print(json.dumps({"findings": [to_json(f) for f in findings], "summary": summary(findings)}, indent=2))
+        answer = {"findings": [finding.to_json() for finding in findings], "summary": summary(findings)}
+        print(json.dumps(answer, indent=2))
     else:
         print(f"\n{summary(findings)}")
     return int(any(finding.level is Level.ERROR for finding in findings))

@@ -1,0 +1,72 @@
+"""Cases, rows and tables for the tests of the benchmark, and work that ends badly in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from fake_backends import FakeBackend
+
+from vpr_ros.benchmark.case import Case
+from vpr_ros.benchmark.machine import Machine
+from vpr_ros.benchmark.measure import PERCENTILES
+from vpr_ros.benchmark.row import Measured, Row
+from vpr_ros.benchmark.table import Table
+from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.model import PlaceModel
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+MACHINE = Machine("Abacus", 4, None, 8.0, "", "", "", "", "Linux", "3.11", 0.1, {"numpy": "2.0"})
+
+
+class Told:
+    """What was said of the progress, in this process."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, text: str, share: float | None) -> None:
+        self.texts.append(text)
+
+
+def case(model: PlaceModel, backend: Any, precision: str = "fp32", batch: int = 1) -> Case:
+    return Case(model, IMAGES, backend, precision, batch)
+
+
+def measured(**changes: Any) -> Measured:
+    percentiles = {f"p{p}": 10.0 + p / 100 for p in PERCENTILES}
+    return replace(
+        Measured(7, percentiles, 12.5, 13.25, 80.0, 25.0, 2.0, (1.75, 2.25), 64.0, None, 3, 0.99989, 0.99999, 0.999, 4.5, 0.25),
+        **changes,
+    )  # fmt: skip
+
+
+def row(backend: str = "fake", precision: str = "fp16", batch: int = 1, **rest: Any) -> Row:
+    return Row("grid", "0123456789abcdef", "64x48", backend, precision, batch, **rest)
+
+
+def table(*rows: Row, planned: int = 0, places: str = "") -> Table:
+    return Table("2026-01-02 03:04", MACHINE, 2, "3 images", places, planned or len(rows), rows)
+
+
+@dataclass
+class AbortingBackend(FakeBackend):
+    name: str = "aborting"
+    precisions: tuple[str, ...] = ("fp32",)
+
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+        progress("dividing by zero: why not", None)
+        os.abort()
+
+
+def go_wrong(tell: Progress, error: Exception) -> None:
+    tell("going wrong", 0.5)
+    raise error
+
+
+def wait_for_ever(tell: Progress) -> None:
+    tell(str(os.getpid()), None)
+    threading.Event().wait()

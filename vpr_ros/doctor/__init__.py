@@ -1,0 +1,75 @@
+"""Is this machine fit to recognise places? One finding for each thing that breaks robots, with what to type.
+
+Nothing here imports what can be broken: what a check has to import it imports in a process of its own, where a crash is
+a finding too. The ROS graph is watched by `vpr_ros.ros.doctor`, likewise a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vpr_ros.config import Config
+from vpr_ros.doctor.dds import check_dds_profile, check_discovery, check_receive_buffer, check_shared_memory
+from vpr_ros.doctor.finding import Finding, Level, summary
+from vpr_ros.doctor.gpu import check_cuda, check_tensorrt
+from vpr_ros.doctor.libraries import check_cv_bridge, check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.doctor.machine import Machine
+from vpr_ros.doctor.model_files import check_engines, check_map, check_model, engine_folder
+from vpr_ros.doctor.python_and_ros import check_python, check_ros
+from vpr_ros.doctor.resources import check_cpu, check_folder, check_memory
+from vpr_ros.doctor.ros_graph import watch_graph
+
+__all__ = ["Finding", "Level", "Machine", "checks", "examine", "summary", "watch_graph"]
+
+REPORT_IT = "vpr doctor --json > doctor.json    # and send us the file: this is a fault of ours"
+
+
+def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Callable[[], Finding]]:
+    """The checks that need no ROS, by name, in the order in which they are shown."""
+    maps, engines = Path(config.node.maps_directory).expanduser(), engine_folder(machine, config)
+    found: dict[str, Callable[[], Finding]] = {
+        "python": lambda: check_python(machine),
+        "ros": lambda: check_ros(machine),
+        "discovery": lambda: check_discovery(machine),
+        "dds profile": lambda: check_dds_profile(machine),
+        "shared memory": lambda: check_shared_memory(machine),
+        "receive buffer": lambda: check_receive_buffer(machine),
+        "cv_bridge": lambda: check_cv_bridge(machine),
+        "opencv": lambda: check_opencv(machine),
+        "faiss": lambda: check_faiss(machine),
+        "onnxruntime": lambda: check_onnxruntime(machine, config.engine.backend),
+        "cuda": lambda: check_cuda(machine),
+        "tensorrt": lambda: check_tensorrt(machine),
+        "engines": lambda: check_engines(machine, str(engines)),
+        "model": lambda: check_model(machine, config.model.path),
+        "memory": lambda: check_memory(machine),
+        "cpu": lambda: check_cpu(machine, config.engine.threads),
+        "maps folder": lambda: check_folder(machine, "maps folder", maps),
+        "engine folder": lambda: check_folder(machine, "engine folder", engines),
+        "runs folder": lambda: check_folder(machine, "runs folder", Path("runs")),
+    }
+    if name := map_name or config.node.map:
+        found["map"] = lambda: check_map(machine, config.model.path, maps, name)
+    return found
+
+
+def examine(
+    found: Mapping[str, Callable[[], Finding]], graph: Callable[[], list[Finding]] | None = None
+) -> Iterator[Finding]:
+    """Run all checks at once and yield what they found, in their order. A check that fails is a finding, not an end."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        # first: it takes longest, because it listens
+        heard = None if graph is None else pool.submit(_guarded, "ros graph", graph)
+        for findings in pool.map(lambda item: _guarded(item[0], lambda: [item[1]()]), found.items()):
+            yield from findings
+        if heard is not None:
+            yield from heard.result()
+
+
+def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return check()
+    except Exception as error:  # whatever it is, the other checks go on
+        return [Finding(name, Level.WARNING, f"check failed: {type(error).__name__}: {error}", REPORT_IT)]

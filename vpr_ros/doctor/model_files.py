@@ -1,0 +1,111 @@
+"""Does the model open, and do the engines and the map fit it?"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from vpr_ros.config import Config
+from vpr_ros.doctor.finding import Finding, Level, size_text
+from vpr_ros.doctor.machine import Machine, ProcessFailed
+from vpr_ros.errors import VprError
+
+
+def check_engines(machine: Machine, folder: str) -> Finding:
+    """Are the engine files whole, and for the libraries and the GPU of now?"""
+    if not any(Path(folder).expanduser().glob("*/*.json")):
+        return Finding("engines", Level.OK, "none built yet")
+    try:
+        facts = machine.ask(engine_facts, folder)
+    except ProcessFailed as failure:
+        return Finding("engines", Level.WARNING, f"cannot be looked at: {failure}", "vpr engine check")
+    if facts["problems"]:
+        found = "; ".join(f"{name}: {problem}" for name, problem in facts["problems"].items())
+        return Finding("engines", Level.WARNING, found, "vpr engine clean    # the node builds anew what it needs")
+    plural = "s fit" if facts["count"] > 1 else " fits"
+    return Finding("engines", Level.OK, f"{facts['count']} engine file{plural}")
+
+
+def engine_facts(folder: str) -> dict[str, Any]:
+    """How many engine files there are, and which of them would be built again: file to why."""
+    from vpr_ros.engines import misfits
+    from vpr_ros.engines.cache import EngineCache
+
+    found = {path.name: misfit for path, misfit in misfits(EngineCache(folder))}
+    return {"count": len(found), "problems": {name: misfit for name, misfit in found.items() if misfit}}
+
+
+def engine_folder(machine: Machine, config: Config) -> Path:
+    """Where engines are kept: as `EngineCache`, which cannot be imported where ONNX Runtime cannot."""
+    users = machine.environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(config.engine.cache or f"{users}/vpr_ros/engines")
+
+
+def check_model(machine: Machine, path: str) -> Finding:
+    """Does the model open?"""
+    try:
+        facts = machine.ask(model_facts, path)
+    except ProcessFailed as failure:
+        fix = failure.fix("pip install --force-reinstall onnxruntime numpy")
+        return Finding("model", Level.ERROR, f"cannot be opened: {failure}", fix)
+    if "model_error" in facts:
+        fix = "make setup"
+        if path:
+            fix = f"ls -l {shlex.quote(path)}    # or without model.path: the model that ships with vpr_ros"
+        return Finding("model", Level.ERROR, facts["model_error"], fix)
+    said = f"{facts['name']} ({facts['id'][:12]}), {facts['size']} -> {facts['dim']}, {size_text(facts['bytes'])}"
+    return Finding("model", Level.OK, f"{said}, {facts['path']}")
+
+
+def check_map(machine: Machine, model: str, folder: Path, name: str) -> Finding:
+    """Does the map load, and was it made with this model?"""
+    if name != Path(name).name or name.startswith("."):
+        found = f"{name!r} is no map name: one word, a file in {folder}"
+        return Finding("map", Level.ERROR, found, f"ls {shlex.quote(str(folder))}")
+    path = folder / f"{name.removesuffix('.vprmap')}.vprmap"
+    try:
+        facts = machine.ask(model_facts, model, str(path))
+    except ProcessFailed as failure:
+        return Finding("map", Level.ERROR, f"{path} cannot be loaded: {failure}", failure.fix(f"ls -l {path}"))
+    if "model_error" in facts:
+        fix = "vpr doctor    # after that is mended"
+        return Finding("map", Level.SKIPPED, "not loaded: the model does not open", fix)
+    if "map_error" in facts:
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.vprmap"))) or "none"
+        found = f"{facts['map_error']}; maps there: {known}"
+        fix = "vpr doctor --model MODEL.onnx --map " + shlex.quote(name)
+        if "another model" not in facts["map_error"]:
+            fix = f"ros2 service call /vpr/save_map vpr_msgs/srv/SaveMap '{{name: {name}}}'    # or --map, one of those"
+        return Finding("map", Level.ERROR, found, fix)
+    said = f"{name}: {facts['keyframes']} keyframes, {size_text(path.stat().st_size)}, made with this model"
+    return Finding("map", Level.OK, said)
+
+
+def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
+    """Opens a model ("": the shipped one), or with `place_map` a map that was made with it.
+
+    `model_error` or `map_error` says why that failed.
+    """
+    from vpr_ros.model import PlaceModel, shipped_model
+
+    try:
+        model = PlaceModel.open(path or shipped_model())
+    except VprError as error:
+        return {"model_error": str(error)}
+    facts = {
+        "name": model.name,
+        "id": model.id,
+        "dim": model.dim,
+        "size": f"{model.width}x{model.height}",
+        "bytes": len(model.content),
+        "path": str(model.path),
+    }
+    if place_map:
+        from vpr_ros.place_map import PlaceMap
+
+        try:
+            facts["keyframes"] = len(PlaceMap.load(Path(place_map), model.id))
+        except VprError as error:
+            facts["map_error"] = str(error)
+    return facts

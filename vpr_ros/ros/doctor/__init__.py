@@ -1,0 +1,49 @@
+"""Can the node be fed? What the ROS graph says of that, watched for seconds: topics, QoS, rates, clocks, our nodes.
+
+Run by `vpr doctor`, as a process that may be ended at any time.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from rclpy.utilities import get_rmw_implementation_identifier
+
+from vpr_ros.doctor import Finding, Level
+from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
+from vpr_ros.ros.doctor.graph import Graph
+from vpr_ros.ros.doctor.odometry_and_clock import clock_finding, odometry_finding
+from vpr_ros.ros.doctor.vpr_nodes import node_findings
+
+
+def findings(graph: Graph, transport: str, max_odometry_age_s: float, odometry: bool) -> list[Finding]:
+    """Everything that can be said of what was seen."""
+    return [
+        graph_finding(graph),
+        messages_finding(),
+        *image_findings(graph, transport),
+        camera_info_finding(graph, transport),
+        odometry_finding(graph, transport, max_odometry_age_s, odometry),
+        clock_finding(graph, transport),
+        *node_findings(graph, transport),
+    ]
+
+
+def graph_finding(graph: Graph) -> Finding:
+    """Is anybody there?"""
+    said = f"{get_rmw_implementation_identifier()}, {len(graph.nodes)} node{'' if len(graph.nodes) == 1 else 's'}"
+    if not graph.nodes:
+        found = f"{said}: nobody else is there, or in another domain"
+        domain = "$ROS_DOMAIN_ID $ROS_AUTOMATIC_DISCOVERY_RANGE $RMW_IMPLEMENTATION"
+        return Finding("ros graph", Level.WARNING, found, f"echo {domain}    # the same where the robot runs?")
+    return Finding("ros graph", Level.OK, said)
+
+
+def messages_finding() -> Finding:
+    """Are our messages there?"""
+    try:
+        import vpr_msgs.msg
+    except ImportError as error:
+        fix = "source install/setup.bash    # after colcon build; or pip install ./vpr_msgs"
+        return Finding("vpr_msgs", Level.ERROR, f"our messages do not import: {error}", fix)
+    return Finding("vpr_msgs", Level.OK, str(PurePosixPath(vpr_msgs.msg.__file__).parent))

@@ -1,0 +1,98 @@
+"""Do images come that our node can use, with intrinsics beside them?"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from rclpy.qos import ReliabilityPolicy
+
+from vpr_ros.doctor import Finding, Level
+from vpr_ros.doctor.dds import fast_dds_profile
+from vpr_ros.errors import ImageError
+from vpr_ros.ros.doctor.graph import LATE_S, Graph, Stream
+from vpr_ros.ros.doctor.launch_line import launch_line
+from vpr_ros.ros.doctor.watcher import MOST_IMAGE_TOPICS
+
+
+def image_findings(graph: Graph, transport: str = "raw") -> list[Finding]:
+    """Each image topic: what comes, and whether our node can use it."""
+    streams = graph.of("Image", "CompressedImage")
+    if not streams:
+        fix = "ros2 topic list -t    # after starting the camera's driver"
+        return [Finding("image", Level.WARNING, "nobody publishes images", fix)]
+    findings = [_image_finding(stream, graph.seconds) for stream in streams]
+    wanted = "CompressedImage" if transport == "compressed" else "Image"
+    is_fed = any(e.node == node.name for node in graph.vpr_nodes for s in streams for e in s.subscriptions)
+    if not graph.of(wanted) and not is_fed:
+        only = "raw" if transport == "compressed" else "compressed"
+        found = f"node.image_transport is {transport}, and there are only {only} images"
+        findings.append(Finding("transport", Level.WARNING, found, launch_line(graph, transport)))
+    return findings
+
+
+def _image_finding(stream: Stream, seconds: float) -> Finding:
+    said = f"{stream.topic} ({stream.kind}): {stream.published}"
+    if why := stream.mismatch():
+        fix = f"ros2 topic info -v {stream.topic}    # set qos_overrides.{stream.topic}.subscription.* to it"
+        return Finding("image", Level.WARNING, f"{said}; the node cannot hear it: {why}", fix)
+    if not stream.is_watched:
+        return Finding("image", Level.OK, f"{said}; not measured: only {MOST_IMAGE_TOPICS} image topics are")
+    if not stream.arrivals_s:
+        why = f"the QoS fits, but nothing came in {seconds:g} s: a camera that stands still, or too large for DDS"
+        return Finding("image", Level.WARNING, f"{said}; {why}", _fix_of_silence(stream))
+    said += f"; {stream.rate}"
+    try:
+        said += f", {_size(stream)}"
+    except ImageError as error:
+        fix = "ros2 topic list -t | grep -i image    # another topic of that camera"
+        return Finding("image", Level.WARNING, f"{said}; cannot be used: {error}", fix)
+    lag = stream.lag_s() or 0.0
+    if abs(lag) < LATE_S:
+        said += f", stamped {lag * 1e3:.0f} ms ago"
+    return Finding("image", Level.OK, said)
+
+
+def _fix_of_silence(stream: Stream) -> str:
+    if stream.kind == "Image" and any(e.qos.reliability == ReliabilityPolicy.BEST_EFFORT for e in stream.publishers):
+        nodes = ", ".join(sorted({e.node for e in stream.publishers}))
+        set_profile = f"export FASTDDS_DEFAULT_PROFILES_FILE={fast_dds_profile()}"
+        return f"{set_profile}    # where {nodes} is started, and start it again"
+    return f"ros2 topic hz {stream.topic}"
+
+
+def _size(stream: Stream) -> str:
+    """`640x480 rgb8`, of the first message. Raises ImageError for what our node cannot decode."""
+    from vpr_ros.images import decode_compressed, decode_image  # OpenCV may be what is broken
+
+    message = stream.message()
+    is_raw = stream.kind == "Image"
+    picture = decode_image(message) if is_raw else decode_compressed(message)
+    return f"{picture.shape[1]}x{picture.shape[0]} {message.encoding if is_raw else message.format}"
+
+
+def camera_info_finding(graph: Graph, transport: str = "raw") -> Finding:
+    """Are there intrinsics beside the images?"""
+    image = graph.image(transport)
+    infos = graph.of("CameraInfo")
+    beside = "" if image is None else str(PurePosixPath(image.base).with_name("camera_info"))
+    topic = "/image" if image is None else image.base
+    calibrate = f"ros2 run camera_calibration cameracalibrator --size 8x6 --square 0.025 --ros-args -r image:={topic}"
+    found = next((s for s in infos if s.topic == beside), None)
+    if found is None:
+        if not infos:
+            why = "nobody publishes it: closures will have no relative pose"
+            return Finding("camera_info", Level.WARNING, why, calibrate + "    # then start the driver with its result")
+        topics = ", ".join(s.topic for s in infos)
+        why = f"none at {beside or 'an image topic'}; there is {topics}"
+        return Finding("camera_info", Level.WARNING, why, launch_line(graph, transport))
+    said = f"{found.topic}: {found.published}"
+    message = found.message()
+    if message is None:
+        return Finding("camera_info", Level.WARNING, f"{said}; nothing came", f"ros2 topic echo --once {found.topic}")
+    from vpr_ros.images import camera_from_info
+
+    camera = camera_from_info(message)
+    if camera is None:
+        why = f"{said}; not calibrated, or distortion model {message.distortion_model!r} is not known: no relative pose"
+        return Finding("camera_info", Level.WARNING, why, calibrate)
+    return Finding("camera_info", Level.OK, f"{said}; {found.rate}, {camera.width}x{camera.height}, calibrated")
