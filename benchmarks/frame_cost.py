@@ -56,8 +56,12 @@ class NodeClient:
         from vpr_msgs.msg import PlaceMatchArray
 
         rclpy.init()
-        arguments = ["-p", f"verification.enabled:={str(verify).lower()}", "--log-level", "warn"]
-        command = [sys.executable, "-m", "vpr_ros.ros.vpr_node", "--ros-args", *arguments]
+        values = {
+            "verification.enabled": str(verify).lower(),
+            "engine.backend": "onnxruntime",
+        }  # the engine alone has it
+        arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+        command = [sys.executable, "-m", "vpr_ros.ros.vpr_node", "--ros-args", *arguments, "--log-level", "warn"]
         self._process = subprocess.Popen(command)
         self._node = rclpy.create_node("frame_cost")
         self._outlet = self._node.create_publisher(ImageMsg, "image", qos_profile_sensor_data)
