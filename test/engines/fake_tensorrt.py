@@ -8,7 +8,6 @@ over empty libraries. To make it again (needs gcc and binutils; `pip download --
 
 from __future__ import annotations
 
-import ctypes
 import importlib.machinery
 import json
 import subprocess
@@ -57,7 +56,18 @@ class Gpu:
         self.finished = threading.Event()
         self.flags: set[str] = set()
         self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.blocks: list[np.ndarray] = []
+        self.freed: list[np.ndarray] = []
+        """Kept, so that an address is never that of another block, and using it is an error and no crash."""
         self.local = ThreadState()
+
+    def at(self, address: int, size: int) -> np.ndarray:
+        """(size,) bytes of the block that holds them all."""
+        for block in self.blocks:
+            offset = address - block.ctypes.data
+            if offset >= 0 and offset + size <= block.nbytes:
+                return block[offset : offset + size]
+        raise AssertionError(f"an illegal memory access: {size} bytes at {address:#x}")
 
     def need_context(self) -> None:
         if not self.local.depth:
@@ -79,10 +89,6 @@ class Error(Exception):
 
 class LogicError(Error):
     pass
-
-
-def memory(address: int, size: int) -> Any:
-    return (ctypes.c_char * size).from_address(address)
 
 
 def pycuda_driver(gpu: Gpu) -> types.ModuleType:
@@ -129,6 +135,7 @@ def pycuda_driver(gpu: Gpu) -> types.ModuleType:
             self.bytes = np.full(max(size, 1), 0xA5, np.uint8)
             self.kind = kind
             gpu.live.append(kind)
+            gpu.blocks.append(self.bytes)
 
         def __int__(self) -> int:
             return self.bytes.ctypes.data
@@ -136,6 +143,9 @@ def pycuda_driver(gpu: Gpu) -> types.ModuleType:
         def free(self) -> None:
             gpu.need_context()
             gpu.live.remove(self.kind)
+            # by identity: arrays compare element by element
+            gpu.blocks[:] = [block for block in gpu.blocks if block is not self.bytes]
+            gpu.freed.append(self.bytes)
 
     class Pinned(Allocation):
         def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
@@ -147,7 +157,10 @@ def pycuda_driver(gpu: Gpu) -> types.ModuleType:
         return np.asarray(Pinned(shape, dtype))
 
     def copy(target: int, source: int, size: int) -> None:
-        gpu.enqueue(lambda: ctypes.memmove(target, source, size) and None)
+        def work() -> None:
+            gpu.at(target, size)[:] = gpu.at(source, size)
+
+        gpu.enqueue(work)
 
     def memcpy_htod_async(dest: Allocation, src: Any, stream: Stream) -> None:
         assert src.flags.c_contiguous
@@ -458,10 +471,10 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
             shape, addresses, engine = self.shape, dict(self.addresses), self.engine
 
             def work() -> None:
-                image = np.frombuffer(memory(addresses[engine.names[0]], int(np.prod(shape))), np.uint8).reshape(shape)
+                image = gpu.at(addresses[engine.names[0]], int(np.prod(shape))).reshape(shape)
                 results = engine.session.run(engine.names[1:], {engine.names[0]: image})
                 for name, result in zip(engine.names[1:], results, strict=True):
-                    ctypes.memmove(addresses[name], np.ascontiguousarray(result).ctypes.data, result.nbytes)
+                    gpu.at(addresses[name], result.nbytes)[:] = np.ascontiguousarray(result).view(np.uint8).ravel()
 
             if gpu.local.recording is None or not gpu.forgets_kernels:
                 gpu.enqueue(work)
