@@ -130,6 +130,7 @@ def test_auto_takes_the_fastest_and_measures_once(
     assert measured == ["openvino", "tensorrt", "onnxruntime_cuda"]
     assert all(engine.is_closed for name in ("openvino", "onnxruntime_cuda") for engine in installed[name].engines)
     assert not any(engine.is_closed for engine in installed["tensorrt"].engines)
+    assert [len(installed[name].engines) for name in ("openvino", "tensorrt", "onnxruntime_cuda")] == [1, 2, 1]
 
 
 def test_auto_stays_with_the_reference_where_nothing_is_much_faster(

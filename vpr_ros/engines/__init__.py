@@ -118,31 +118,36 @@ def fastest(
 ) -> tuple[Engine, Facts | None]:
     """Of all `known` engines that can run here in this precision, the one that was fastest when it was built.
 
-    Those that were never built are built now; the others are known. The reference has no facts. Raises EngineError where
+    Those that were never built are built now; of the others only the one that is chosen is loaded. The reference has no facts. Raises EngineError where
     only engines of another precision can run.
     """
-    candidates: list[tuple[Engine, Facts | None]] = []
+    candidates: list[tuple[Backend, Engine | None, Facts]] = []
     for backend in known.values():
         is_reference = backend.name == REFERENCE and options.precision == "fp32"
         if is_reference or backend.missing() or options.precision not in backend.precisions:
             continue
         try:
-            candidates.append(builder.engine(backend, options, progress))
+            facts, engine = builder.remembered(backend, options), None
+            if facts is None:
+                engine, facts = builder.engine(backend, options, progress)
+            candidates.append((backend, engine, facts))
         except EngineError as error:
             progress(str(error), None)
-    if options.precision == "fp32":
-        candidates.append((builder.reference, None))
-    if not candidates:
-        raise EngineError(f"nothing installed here runs a model in {options.precision}")
-    best = max(candidates, key=lambda candidate: _speed(candidate[1]))
-    for engine, _ in candidates:
-        if engine is not best[0] and engine is not builder.reference:
+    least = FASTER if options.precision == "fp32" else 0.0
+    best = None
+    for backend, engine, facts in sorted(candidates, key=lambda candidate: candidate[2].speed or 0.0, reverse=True):
+        if best is None and (facts.speed or 0.0) >= least:
+            try:
+                best = (engine, facts) if engine else builder.engine(backend, options, progress)
+            except EngineError as error:
+                progress(str(error), None)
+        elif engine:
             engine.close()
-    return best
-
-
-def _speed(facts: Facts | None) -> float:
-    return FASTER if facts is None else facts.speed or 0.0
+    if best is not None:
+        return best
+    if options.precision == "fp32":
+        return builder.reference, None
+    raise EngineError(f"nothing installed here runs a model in {options.precision}")
 
 
 def misfits(cache: EngineCache) -> Iterator[tuple[Path, str]]:

@@ -99,22 +99,34 @@ class Builder:
             raise EngineError(f"{backend.name} cannot run here: {missing}")
         if options.precision not in backend.precisions:
             raise EngineError(f"{backend.name} has no {options.precision}, only {', '.join(backend.precisions)}")
-        found = self.cache.find(self.key(backend, options))
+        key = self.key(backend, options)
+        found = self._usable(backend, options, key)
         if isinstance(found, str):
-            return self._build(backend, options, found, progress)
+            return self._build(backend, options, key, found, progress)
+        facts, content = found
+        try:
+            return backend.load(self.model, content, options), facts
+        except EngineError as error:
+            return self._build(backend, options, key, f"the one at hand cannot be loaded: {error}", progress)
+
+    def remembered(self, backend: Backend, options: BuildOptions) -> Facts | None:
+        """What is known of an engine without loading it; None if it has to be built. Raises EngineError if it was refused."""
+        found = self._usable(backend, options, self.key(backend, options))
+        return None if isinstance(found, str) else found[0]
+
+    def _usable(self, backend: Backend, options: BuildOptions, key: Key) -> tuple[Facts, bytes] | str:
+        """Facts and content of an engine in the cache, or why it has to be built. Raises EngineError if it was refused."""
+        found = self.cache.find(key)
+        if isinstance(found, str):
+            return found
         entry, content = found
         try:
             facts = Facts.of(entry)
         except EngineError as error:
-            return self._build(backend, options, str(error), progress)
+            return str(error)
         if not facts.holds(self._bar(options)):
             raise self._too_different(backend, options, facts)
-        if not content:
-            return self._build(backend, options, "it was refused for a higher bar", progress)
-        try:
-            return backend.load(self.model, content, options), facts
-        except EngineError as error:
-            return self._build(backend, options, f"the one at hand cannot be loaded: {error}", progress)
+        return (facts, content) if content else "it was refused for a higher bar"
 
     def judged(
         self,
@@ -143,8 +155,10 @@ class Builder:
             raise self._too_different(backend, options, facts)
         return facts
 
-    def _build(self, backend: Backend, options: BuildOptions, reason: str, progress: Progress) -> tuple[Engine, Facts]:
-        name, key = f"{backend.name} {options.precision}", self.key(backend, options)
+    def _build(
+        self, backend: Backend, options: BuildOptions, key: Key, reason: str, progress: Progress
+    ) -> tuple[Engine, Facts]:
+        name = f"{backend.name} {options.precision}"
         progress(f"building {name}: {reason}", None)
         graph = graph_of(self.model, options.precision, self.images, symmetric=backend.needs_symmetric_int8)
         content = backend.build(self.model, graph, options, progress)
