@@ -31,7 +31,8 @@ demo: setup  ## drive through a rendered town and recognise its streets
 	$(BIN)/vpr demo
 
 test: lint  ## lint, types and tests
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=test/training  # no robot has ROS, engines and torch in one process; nor do tests
+	$(BIN)/pytest test/training
 
 lint: setup  ## formatting, lint and types
 	$(BIN)/ruff format --check
