@@ -77,7 +77,12 @@ class Camera:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One camera image and what was known when it was taken. `camera_name` is "" where there is one camera."""
+    """One camera image and what was known when it was taken. `camera_name` is "" where there is one camera.
+
+    `odometry_frame` names the frames of `odom_from_body` ("odom/base_link"): poses of different frames do not compare.
+    `received_ns` is when the image was received, on another clock than the stamp's; only differences of it are used.
+    None where that is not known.
+    """
 
     stamp_ns: int
     image: Image
@@ -85,6 +90,8 @@ class Frame:
     odom_from_body: Pose | None = None
     frame_id: str = ""
     camera_name: str = ""
+    odometry_frame: str = ""
+    received_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
