@@ -120,14 +120,11 @@ class GeometricVerifier:
         match_points: NDArray[np.float32],
         match_camera: Camera,
     ) -> Verification:
-        order = np.lexsort(
-            np.hstack([query_points, match_points]).T
-        )  # the answer must not depend on that of the features
+        # what random samples find must not depend on the order of features
+        order = np.lexsort(np.hstack([query_points, match_points]).T)
         query_points, match_points = query_points[order], match_points[order]
         query_rays, match_rays = _normalised(query_points, query_camera), _normalised(match_points, match_camera)
-        finite = np.isfinite(query_rays).all(axis=1) & np.isfinite(match_rays).all(
-            axis=1
-        )  # others are outside the lens model
+        finite = np.isfinite(np.hstack([query_rays, match_rays])).all(axis=1)  # others are outside the lens model
         query_points, query_rays, match_rays = query_points[finite], query_rays[finite], match_rays[finite]
         if len(query_rays) < LEAST_PAIRS:
             return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
