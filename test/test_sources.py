@@ -159,12 +159,16 @@ def test_tum(tum):
     frames = list(source)
     assert source.name == "rgbd_dataset_freiburg1_tiny"
     assert frames[0].stamp_ns == EPOCH * 10**9 + 1000, "exact to the nanosecond"
-    assert frames[0].camera is None, "the benchmark's intrinsics are for 640 x 480"
+    camera = frames[0].camera
+    assert (camera.width, camera.height, camera.fx) == (32, 24, 517.3 / 20), "the benchmark's, of 640 x 480 px"
     truth = source.ground_truth
     assert truth.stamps.tolist() == [frame.stamp_ns for frame in frames[:-1]]
     assert truth.poses[:, 0, 3].tolist() == [0, 1, 2, 3]
     assert np.allclose(truth.poses[0, :3, :3], [[0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    assert source.notes == ["ground truth covers 4 of 5 frames"]
+    assert source.notes == [
+        "the benchmark's freiburg1 is for 640 x 480 px, images are 32 x 24 px: scaled by 1/20",
+        "ground truth covers 4 of 5 frames",
+    ]
 
 
 @pytest.mark.parametrize(("name", "fx"), [("freiburg1_a", 517.3), ("fr2_desk", 520.9), ("x_fr3", 535.4), ("own", None)])
@@ -173,6 +177,41 @@ def test_tum_intrinsics_come_from_the_folder_name(tmp_path, name, fx):
     write_lines(tmp_path / name / "rgb.txt", "1.5 a.png")
     (frame,) = TumSource(tmp_path / name)
     assert (frame.camera and frame.camera.fx) == fx
+
+
+def test_images_of_another_size_than_the_calibration_have_no_camera_and_a_note(kitti, tum):
+    """KITTI's calib.txt does not say its size, TUM's is the benchmark's."""
+    for i in range(COUNT):
+        write_image(kitti / "sequences" / "07" / "image_0" / f"{i:06d}.png", IMAGES[i][:12, :16])
+        write_image(tum / "rgb" / f"{EPOCH + i}.000001.png", IMAGES[i][:, :30])
+    for source, words in (
+        (
+            KittiSource(kitti, "07"),
+            "calib.txt, P0: has its principal point at (16, 12), far from the middle of images of 16 x 12 px",
+        ),
+        (TumSource(tum), "the benchmark's freiburg1 is for 640 x 480 px, images are 30 x 24 px"),
+    ):
+        assert [frame.camera for frame in source] == [None] * COUNT
+        (note,) = source.notes
+        assert note.startswith("closures come without a relative pose: ")
+        assert words in note
+
+
+@pytest.mark.parametrize("folder_of", [FolderSource, TumSource])
+def test_files_of_12_bits_in_16_are_stretched_alike_and_said_once(tmp_path, folder_of):
+    """The first file is dark: it must not be brighter than a brighter one by more than it is told."""
+    counts = [np.full((24, 32), value, np.uint16) for value in (900, 4000, 900)]
+    for i, image in enumerate(counts):
+        assert cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+    write_lines(tmp_path / "rgb.txt", *(f"{i} {i}.png" for i in range(3)))
+    source = folder_of(tmp_path)
+    for _ in range(2):  # the second pass begins anew
+        assert images(source)[:, 0, 0, 0].tolist() == [round(900 * 255 / 1023), round(4000 * 255 / 4095), 56]
+    assert source.notes == [
+        "the 16-bit images hold 10 bits: 0 to 1023 becomes 0 to 255",
+        "the 16-bit images hold 12 bits now, 10 before: 0 to 4095 becomes 0 to 255",
+    ]
+    assert source.image_at(0)[0, 0, 0] == 56, "afterwards as at the end"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class BagWriter:
             camera.height,
             camera.width,
             "equidistant" if camera.fisheye else pinhole,
-            np.array(camera.distortion or (0.0,) * 5),
+            np.array(camera.distortion or (0.0,) * (4 if camera.fisheye else 5)),
             camera.matrix.reshape(-1),
             np.eye(3).reshape(-1),
             np.hstack((camera.matrix, np.zeros((3, 1)))).reshape(-1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -104,6 +104,10 @@ class LoopDetector:
         self._links = self._links_of_map()
         for stream in self._streams.values():
             stream.recent_bests = deque(stream.recent_bests, maxlen=config.consistency.window - 1)
+
+    def map_faults(self, calibrated: Collection[str] = ()) -> list[str]:
+        """What the map cannot do that the configuration asks of it; `calibrated`: cameras that have intrinsics now."""
+        return self.map.faults(is_verified=self.config.verification.enabled, calibrated=calibrated, stop=self._first_id)
 
     def process(self, frame: Frame, with_mask: bool = False) -> PlaceMatch:
         """Look the frame up in the map, then add it if it is a keyframe.

@@ -310,11 +310,41 @@ def test_camera_info() -> None:
     assert "cameracalibrator" in none.fix
     uncalibrated = stream("/front/camera_info", "CameraInfo", CameraInfo(width=64, height=48))
     assert "not calibrated" in camera_info_finding(graph(raw(), uncalibrated)).found
+    behind = camera_info_msg(replace(LENS, width=80, height=48))
+    wrong = camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo", behind)))
+    assert wrong.level is Level.WARNING
+    assert "camera_info is for 80 x 48 px, images are 64 x 48 px" in wrong.found
+    assert "cameracalibrator" in wrong.fix
+    twice = camera_info_msg(Camera(width=128, height=96, fx=100.0, fy=100.0, cx=64.0, cy=48.0))
+    scaled = camera_info_finding(graph(compressed(), stream("/front/camera_info", "CameraInfo", twice)))
+    assert scaled.level is Level.OK
+    assert "scaled by 1/2" in scaled.found
     elsewhere = camera_info_finding(graph(raw(), stream("/left/info", "CameraInfo", camera_info_msg(LENS))))
     assert elsewhere.level is Level.WARNING
     assert "/left/info" in elsewhere.fix
     silent = camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo")))
     assert silent.fix == "ros2 topic echo --once /front/camera_info"
+
+
+def test_camera_info_of_a_rectified_image_is_p() -> None:
+    info = camera_info_msg(LENS)
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    beside = stream("/front/camera_info", "CameraInfo", info)
+    assert camera_info_finding(graph(raw(), beside)).level is Level.OK
+    without = camera_info_finding(graph(raw("/front/image_rect"), beside))
+    assert (without.level, "has no P" in without.found) == (Level.WARNING, True)
+    info.p = [50.0, 0.0, 32.0, 0.0, 0.0, 50.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    beside = stream("/front/camera_info", "CameraInfo", info)
+    assert camera_info_finding(graph(raw("/front/image_rect"), beside)).level is Level.OK
+
+
+def test_the_bits_of_16_bit_images_are_said() -> None:
+    message = image_msg(PICTURE, 0)
+    message.encoding, message.step = "mono16", 128
+    message.data = (np.arange(48 * 64, dtype=np.uint16) % 1024).tobytes()
+    (finding,) = image_findings(graph(stream("/image", "Image", message)))
+    assert "64x48 mono16 (the 16-bit images hold 10 bits: 0 to 1023 becomes 0 to 255)" in finding.found
+    assert finding.level is Level.OK
 
 
 def test_odometry() -> None:

@@ -32,6 +32,12 @@ class Stream:
     incompatible: str = ""
     last_image_s: float = field(default_factory=time.monotonic)
     received_before: int = 0
+    calibration: str = ""
+    """What there is to know of the calibration beside the last image."""
+    is_calibrated: bool = False
+    """Whether the last image had intrinsics."""
+    bit_depth: str = ""
+    """What there is to know of the bits of 16-bit images."""
 
     def skip(self, reason: str) -> None:
         """An image got no answer."""
@@ -59,6 +65,8 @@ class Diagnostics:
         self.engine_build: EngineBuild | None = None
         self.engine_fault = ""
         """Why another engine runs than the one that was asked for."""
+        self.map_fault = ""
+        """What the map cannot do that is asked of it."""
 
     def configured(self, config: Config, detector: LoopDetector, stopwatch: Stopwatch) -> None:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""
@@ -108,6 +116,8 @@ class Diagnostics:
             "dropped (late)": stream.dropped,
             "skipped (unreadable or out of order)": stream.skipped,
             "last skipped": stream.last_skip,
+            "calibration": stream.calibration or ("used" if stream.is_calibrated else "none"),
+            "16-bit images": stream.bit_depth or "none, or of 16 bits",
         }
         level, text = self._stream_health(stream, now)
         return self._status(f"stream {camera}".strip(), level, text, values)
@@ -126,6 +136,8 @@ class Diagnostics:
                 "nobody publishes it" if publishers == 0 else f"{publishers} publisher(s), nothing arrives (QoS? DDS?)"
             )
             return DiagnosticStatus.ERROR, f"no image on {stream.topic} for {silent_s:.0f} s: {why}"
+        if stream.calibration and not stream.is_calibrated:
+            return DiagnosticStatus.WARN, f"receiving; {stream.calibration}"
         return DiagnosticStatus.OK, "receiving"
 
     def _recognition(self) -> DiagnosticStatus:
@@ -139,14 +151,15 @@ class Diagnostics:
                 "engine": self._detector.engine.name,
                 "engine build": (self.engine_build and self.engine_build.state) or "none",
                 "engine fault": self.engine_fault or "none",
+                "map fault": self.map_fault or "none",
             }
         for stage, seconds in (self._stopwatch.seconds if self._stopwatch else {}).items():
             for percent in (50, 90, 99):
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
         text = f"{self._statuses['ACCEPTED']} loop closures in {sum(self._statuses.values())} queries"
-        if self.engine_fault:
-            return self._status("place recognition", DiagnosticStatus.WARN, f"{text}; {self.engine_fault}", values)
-        return self._status("place recognition", DiagnosticStatus.OK, text, values)
+        faults = [fault for fault in (self.engine_fault, self.map_fault) if fault]
+        level = DiagnosticStatus.WARN if faults else DiagnosticStatus.OK
+        return self._status("place recognition", level, "; ".join((text, *faults)), values)
 
     def _status(self, name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

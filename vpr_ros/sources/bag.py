@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.errors import ImageError, SourceError
-from vpr_ros.images import camera_from_info, decode_compressed, decode_image
+from vpr_ros.images import decode_compressed, decode_image
 from vpr_ros.sources.base import (
     Source,
     Trajectory,
@@ -37,7 +38,8 @@ class BagSource(Source):
     """The images of one topic of a rosbag2 bag (sqlite3 or mcap, a folder or a single file), stamped by their headers.
 
     - `image_topic`: raw or compressed; may be left empty where the bag has exactly one image topic;
-    - `camera_info_topic`: default the image topic's sibling `camera_info`, where the bag has it;
+    - `camera_info_topic`: default the image topic's sibling `camera_info`, where the bag has it. An image goes with the
+      last message before it, the first images with the first message;
     - `odom_topic`: `nav_msgs/Odometry`, the nearest one within `ODOMETRY_TOLERANCE_NS` goes with each frame;
     - `ground_truth_topic` (`Odometry`, `PoseStamped` or `PoseWithCovarianceStamped`: the camera's pose) or
       `ground_truth_file` (TUM format, on the headers' clock).
@@ -64,7 +66,7 @@ class BagSource(Source):
         with Bag(path) as bag:
             self._topic = _image_topic(bag, image_topic)
             self._type, self._count = bag.topics[self._topic]
-            self._intrinsics = _camera(bag, self._topic, camera_info_topic)
+            self._info_topic = _info_topic(bag, self._topic, camera_info_topic)
             reference = read_tum_trajectory(ground_truth_file) if ground_truth_file else None
             if ground_truth_topic:
                 reference = _trajectory(bag, ground_truth_topic, "ground_truth_topic", _TRUTH_TYPES)
@@ -87,14 +89,24 @@ class BagSource(Source):
         with Bag(self._path) as bag:
             for message in bag.messages([self._topic], bag_ns, bag_ns + 1):
                 if _stamp_ns(message) == stamp_ns:
-                    frame = self._frame(message)
-                    return frame.image if isinstance(frame, Frame) else None
+                    try:
+                        return self._decoded(message)[1]
+                    except ImageError:
+                        return None
         return None
 
     def _read(self) -> Iterator[Frame | ImageError]:
         read = without_odometry = 0
+        self._calibrations = Calibrations(rectified=is_rectified(self._topic))
         with Bag(self._path) as bag:
-            for message in bag.messages([self._topic]):
+            topics = [self._topic]
+            if self._info_topic:
+                topics.append(self._info_topic)
+                self._calibrate(next(filter(None, map(_calibration, bag.messages([self._info_topic]))), None))
+            for message in bag.messages(topics):
+                if message.topic == self._info_topic:
+                    self._calibrate(_calibration(message))
+                    continue
                 self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
                 item = self._frame(message)
                 read += 1
@@ -123,8 +135,7 @@ class BagSource(Source):
 
     def _frame(self, message: Message) -> Frame | ImageError:
         try:
-            content = _deserialized(message, self._type)
-            image = _DECODERS[self._type](content)
+            content, image = self._decoded(message)
         except ImageError as error:
             return error
         stamp_ns = _stamp_ns(message)
@@ -136,14 +147,19 @@ class BagSource(Source):
             frame_id=content.header.frame_id,
         )
 
+    def _decoded(self, message: Message) -> tuple[Any, Image]:
+        content = _deserialized(message, self._type)
+        return content, _DECODERS[self._type](content, self._depth)
+
+    def _calibrate(self, calibration: Calibration | None) -> None:
+        if calibration is not None and (change := self._calibrations.update(calibration)):
+            self._note(change)
+
     def _camera_of(self, image: Image) -> Camera | None:
-        camera, (height, width) = self._intrinsics, image.shape[:2]
-        if camera and (camera.width, camera.height) != (width, height):
-            self._note(
-                f"camera_info is for {camera.width} x {camera.height} px, images are {width} x {height} px: not used"
-            )
-            return None
-        return camera
+        judged = self._calibrations.camera_for(width=image.shape[1], height=image.shape[0])
+        if judged.why:
+            self._note(str(judged))
+        return judged.camera
 
     def _add_notes(self, bag: Bag) -> None:
         for note in bag.notes:
@@ -177,18 +193,21 @@ def _listed(bag: Bag, topics: Collection[str]) -> str:
     )
 
 
-def _camera(bag: Bag, image_topic: str, requested: str) -> Camera | None:
+def _info_topic(bag: Bag, image_topic: str, requested: str) -> str:
+    """Empty where there is none."""
     if requested:
         _check_topic(bag, requested, "camera_info_topic", (CAMERA_INFO,))
-    topic = requested or _camera_info_sibling(image_topic)
-    if topic not in bag.topics or bag.topics[topic].type != CAMERA_INFO:
+        return requested
+    sibling = _camera_info_sibling(image_topic)
+    return sibling if sibling in bag.topics and bag.topics[sibling].type == CAMERA_INFO else ""
+
+
+def _calibration(message: Message) -> Calibration | None:
+    """None for a message that cannot be read."""
+    try:
+        return Calibration.of_info(_deserialized(message, CAMERA_INFO))
+    except ImageError:
         return None
-    for message in bag.messages([topic]):
-        try:
-            return camera_from_info(_deserialized(message, CAMERA_INFO))
-        except ImageError:
-            continue
-    return None
 
 
 def _camera_info_sibling(image_topic: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.images import BitDepth
 from vpr_ros.rotations import quaternion_to_matrix
 from vpr_ros.types import Frame, Image, Pose
 
@@ -63,6 +64,8 @@ class Source(ABC):
         self._reference = reference
         self._tolerance_ns = POSE_TOLERANCE_NS
         self._odometry_from_poses = odometry_from_poses
+        self._depth = BitDepth()
+        """Of the images of the last pass."""
         if odometry_from_poses:
             self._note("odometry was taken from the ground-truth poses: results are not those of a robot")
 
@@ -83,8 +86,11 @@ class Source(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         self.skipped = 0
+        self._depth = BitDepth()  # each pass gives the same images
         read, first_error = 0, None
         for item in self._read():
+            if self._depth.remark:
+                self._note(self._depth.remark)
             if isinstance(item, ImageError):
                 self.skipped += 1
                 first_error = first_error or item

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import read_image
 from vpr_ros.sources.base import (
@@ -37,6 +38,8 @@ _TUM_CAMERAS = {
 class _ImageFiles(Source):
     """Frames whose images are files, each with a stamp known beforehand."""
 
+    _calibration: Calibration | None = None
+
     def __init__(
         self,
         name: str,
@@ -57,25 +60,30 @@ class _ImageFiles(Source):
     def image_at(self, stamp_ns: int) -> Image | None:
         path = self._paths.get(stamp_ns)
         try:
-            return read_image(path) if path else None
+            return read_image(path, self._depth) if path else None
         except ImageError:
             return None
 
     def _read(self) -> Iterator[Frame | ImageError]:
         for stamp_ns, path in self._order:
             try:
-                image = read_image(path)
+                image = read_image(path, self._depth)
             except ImageError as error:
                 yield error
             else:
-                yield Frame(stamp_ns, image, self._camera(width=image.shape[1], height=image.shape[0]))
+                yield Frame(stamp_ns, image, self._camera_for(width=image.shape[1], height=image.shape[0]))
 
     def _stamps(self) -> NDArray[np.int64]:
         return np.array([stamp_ns for stamp_ns, _ in self._order], np.int64)
 
-    def _camera(self, width: int, height: int) -> Camera | None:
-        """Intrinsics for an image of that size, where they are known."""
-        return None
+    def _camera_for(self, width: int, height: int) -> Camera | None:
+        """Intrinsics for an image of that size, where they are known and belong to it."""
+        if self._calibration is None:
+            return None
+        judged = camera_for_image(self._calibration, width, height)
+        if judged.why:
+            self._note(str(judged))
+        return judged.camera
 
 
 class KittiSource(_ImageFiles):
@@ -96,7 +104,7 @@ class KittiSource(_ImageFiles):
         numbers = [int(path.stem) for path in paths]
         if numbers[-1] >= len(stamps):
             raise SourceError(f"{times}: has {len(stamps)} lines, but there is an image {paths[-1].name}")
-        self._k, camera0_from_camera = _kitti_calibration(folder / "calib.txt", camera)
+        self._calibration, camera0_from_camera = _kitti_calibration(folder / "calib.txt", camera)
         reference = None
         if (poses := root / "poses" / f"{sequence}.txt").exists():
             world_from_camera0 = _kitti_poses(poses)
@@ -108,21 +116,15 @@ class KittiSource(_ImageFiles):
         super().__init__(
             f"KITTI {sequence} {camera}", paths, [stamps[n] for n in numbers], reference, odometry_from_poses
         )
-        if self._k is None:
+        if self._calibration is None:
             self._note(f"{folder / 'calib.txt'} is missing: the camera's intrinsics are unknown")
-
-    def _camera(self, width: int, height: int) -> Camera | None:
-        if self._k is None:
-            return None
-        fx, fy, cx, cy = self._k
-        return Camera(fx, fy, cx, cy, width, height)
 
 
 class TumSource(_ImageFiles):
     """A recording of the TUM RGB-D benchmark: `root/rgb.txt` ("timestamp path" a line), optional `groundtruth.txt`.
 
-    Intrinsics are the benchmark's where the folder's name tells the camera (`freiburg1`, `fr1`, ...) and images are
-    640 x 480, else None. Raises `SourceError` with file and line where the layout is not that.
+    Intrinsics are the benchmark's where the folder's name tells the camera (`freiburg1`, `fr1`, ...).
+    Raises `SourceError` with file and line where the layout is not that.
     """
 
     def __init__(self, root: Path | str, *, odometry_from_poses: bool = False) -> None:
@@ -139,13 +141,9 @@ class TumSource(_ImageFiles):
         truth = root / "groundtruth.txt"
         reference = read_tum_trajectory(truth) if truth.exists() else None
         super().__init__(root.resolve().name, paths, stamps, reference, odometry_from_poses)
-
-    def _camera(self, width: int, height: int) -> Camera | None:
         for number, camera in _TUM_CAMERAS.items():
-            named = f"freiburg{number}" in self.name or f"fr{number}" in self.name
-            if named and (width, height) == (camera.width, camera.height):
-                return camera
-        return None
+            if f"freiburg{number}" in self.name or f"fr{number}" in self.name:
+                self._calibration = Calibration.of_camera(camera, f"the benchmark's freiburg{number}")
 
 
 class FolderSource(_ImageFiles):
@@ -200,8 +198,8 @@ def _kitti_stamps(path: Path) -> list[int]:
     return stamps
 
 
-def _kitti_calibration(path: Path, camera: str) -> tuple[tuple[float, float, float, float] | None, Pose]:
-    """(fx, fy, cx, cy) of a camera and camera0_from_camera, from its line `PN:` of 3 x 4 projection numbers."""
+def _kitti_calibration(path: Path, camera: str) -> tuple[Calibration | None, Pose]:
+    """Of a camera, and camera0_from_camera, from its line `PN:` of 3 x 4 projection numbers. The size is not in the file."""
     if not path.exists():
         return None, np.eye(4)
     key = f"P{camera[-1]}:"
@@ -214,7 +212,8 @@ def _kitti_calibration(path: Path, camera: str) -> tuple[tuple[float, float, flo
             # P = K [I | t] takes points of camera 0 to pixels of this one.
             camera0_from_camera = np.eye(4)
             camera0_from_camera[:3, 3] = -np.linalg.solve(k, projection[:, 3])
-            return (k[0, 0].item(), k[1, 1].item(), k[0, 2].item(), k[1, 2].item()), camera0_from_camera
+            calibration = Calibration(None, None, k=tuple(k.ravel().tolist()), name=f"{path.name}, {key}")
+            return calibration, camera0_from_camera
     raise SourceError(f"{path}: has no line {key!r} for {camera}")
 
 
