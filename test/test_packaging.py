@@ -28,6 +28,8 @@ LEVELS = (
         "calibration",
         "local_features",
         "verification",
+        "drive_clock",
+        "odometry",
     },
     {"loop_detector"},
     {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world", "doctor", "benchmark"},

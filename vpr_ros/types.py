@@ -117,8 +117,9 @@ class Thumbnail:
 class Keyframe:
     """A frame that the map remembers. `id` is its position in the map, from 0.
 
-    `travelled_m` is the path length since its session began, or None where there was no odometry. `camera_name` says which
-    camera of a rig saw it.
+    `camera_name` is the camera of a rig that saw it. `elapsed_ns` is the time since its drive began, whatever the stamps did.
+    `travelled_m` is the path length since its segment of odometry began, or None where no odometry could be used; poses and
+    paths of different segments do not compare.
     """
 
     id: int
@@ -131,6 +132,8 @@ class Keyframe:
     travelled_m: float | None = None
     frame_id: str = ""
     camera_name: str = ""
+    elapsed_ns: int = 0
+    odometry_segment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
