@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -34,29 +33,6 @@ from vpr_ros.types import Camera, PlaceMatch
 
 S = 10**9
 CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
-PARAMETERS: dict[str, object] = {
-    "keyframe.min_interval_s": 0.0,
-    "keyframe.max_similarity": 1.0,
-    "exclusion.time_s": 3.0,
-    "exclusion.count": 0,
-    "match.min_similarity": 0.6,
-    "match.island_gap": 0,
-    "consistency.window": 1,
-    "consistency.min_hits": 1,
-    "engine.threads": 1,
-    "engine.backend": "onnxruntime",
-}
-
-
-@pytest.fixture
-def parameters(grid_model_path: Path, tmp_path: Path) -> dict[str, object]:
-    return PARAMETERS | {"model.path": str(grid_model_path), "node.maps_directory": str(tmp_path / "maps")}
-
-
-@pytest.fixture
-def node(parameters: dict[str, object]) -> Iterator[NodeUnderTest]:
-    with NodeUnderTest(parameters) as running:
-        yield running
 
 
 def view(place: int, shift: int = 0) -> np.ndarray:

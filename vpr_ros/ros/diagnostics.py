@@ -29,9 +29,14 @@ class Stream:
     dropped: int = 0
     skipped: int = 0
     last_skip: str = ""
+    unstamped: int = 0
     incompatible: str = ""
     last_image_s: float = field(default_factory=time.monotonic)
     received_before: int = 0
+    skipped_before: int = 0
+    unstamped_before: int = 0
+    health: tuple[bytes, str] = (DiagnosticStatus.OK, "")
+    """What the images of the last interval with any were good for."""
 
     def skip(self, reason: str) -> None:
         """An image got no answer."""
@@ -53,6 +58,8 @@ class Diagnostics:
         self._stopwatch: Stopwatch | None = None
         self._failure = ""
         self._statuses: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._last_event = ""
         self._published_s = time.monotonic()
         self.streams: dict[str, Stream] = {"": Stream()}
         """By the name of the camera."""
@@ -81,6 +88,12 @@ class Diagnostics:
     def count(self, match: PlaceMatch) -> None:
         self._statuses[match.status.name] += 1
 
+    def count_event(self, kind: str, text: str) -> int:
+        """Something odd that recognition goes on with: a session that begins, odometry that jumps. How often it was by now."""
+        self._events[kind] += 1
+        self._last_event = text
+        return self._events[kind]
+
     def on_incompatible_qos(self, camera: str, info: Any) -> None:
         """A publisher exists whose quality of service cannot feed the subscription to this camera."""
         stream = self.streams[camera]
@@ -100,7 +113,11 @@ class Diagnostics:
 
     def _stream(self, camera: str, now: float, passed_s: float) -> DiagnosticStatus:
         stream = self.streams[camera]
-        rate, stream.received_before = (stream.received - stream.received_before) / passed_s, stream.received
+        received = stream.received - stream.received_before
+        if received:
+            stream.health = self._usefulness(stream, received)
+        stream.received_before, stream.skipped_before = stream.received, stream.skipped
+        stream.unstamped_before, rate = stream.unstamped, received / passed_s
         values = {
             "topic": stream.topic,
             "rate (Hz)": f"{rate:.1f}",
@@ -108,6 +125,7 @@ class Diagnostics:
             "dropped (late)": stream.dropped,
             "skipped (unreadable or out of order)": stream.skipped,
             "last skipped": stream.last_skip,
+            "without stamp": stream.unstamped,
         }
         level, text = self._stream_health(stream, now)
         return self._status(f"stream {camera}".strip(), level, text, values)
@@ -126,7 +144,18 @@ class Diagnostics:
                 "nobody publishes it" if publishers == 0 else f"{publishers} publisher(s), nothing arrives (QoS? DDS?)"
             )
             return DiagnosticStatus.ERROR, f"no image on {stream.topic} for {silent_s:.0f} s: {why}"
-        return DiagnosticStatus.OK, "receiving"
+        level, text = stream.health
+        return level, text or "receiving"
+
+    def _usefulness(self, stream: Stream, received: int) -> tuple[bytes, str]:
+        """Of the images received since the last look; to receive is not enough."""
+        skipped = stream.skipped - stream.skipped_before
+        if 2 * skipped > received:
+            level = DiagnosticStatus.ERROR if skipped >= received else DiagnosticStatus.WARN
+            return level, f"receiving, but most images get no answer: {stream.last_skip}"
+        if stream.unstamped > stream.unstamped_before:
+            return DiagnosticStatus.WARN, "receiving images without a stamp: the time of reception stands in"
+        return DiagnosticStatus.OK, ""
 
     def _recognition(self) -> DiagnosticStatus:
         values: dict[str, Any] = dict(self._statuses)
@@ -139,7 +168,9 @@ class Diagnostics:
                 "engine": self._detector.engine.name,
                 "engine build": (self.engine_build and self.engine_build.state) or "none",
                 "engine fault": self.engine_fault or "none",
+                "last event": self._last_event or "none",
             }
+            values |= {f"{kind} events": count for kind, count in self._events.items()}
         for stage, seconds in (self._stopwatch.seconds if self._stopwatch else {}).items():
             for percent in (50, 90, 99):
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
