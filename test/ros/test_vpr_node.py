@@ -154,15 +154,6 @@ def test_an_engine_that_cannot_run_here_is_said_and_the_node_answers(
         node.ears.send_and_wait(view(0), 10 * S)
 
 
-def test_a_clock_that_jumps_back(node: NodeUnderTest) -> None:
-    for i in range(4):
-        node.ears.send_and_wait(view(i), (100 + i) * S)
-    again = node.ears.send_and_wait(view(2), 5 * S)
-    assert again.accepted
-    assert again.match_stamp_ns == 102 * S
-    assert node.ears.raw[-1].query.session == node.ears.raw[0].query.session + "+"
-
-
 def test_silence_and_a_qos_that_cannot_match_become_diagnostics(parameters: dict[str, object]) -> None:
     changes = {"node.no_data_s": 1.0, "qos_overrides./front/image.subscription.reliability": "reliable"}
     with NodeUnderTest(parameters | changes, {"image": "/front/image"}) as node:

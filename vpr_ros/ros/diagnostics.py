@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -17,6 +17,15 @@ from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import PlaceMatch
+
+
+class Counts(NamedTuple):
+    """Of the images of one camera: all, those too late, those without an answer, those without a stamp."""
+
+    received: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    unstamped: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -32,11 +41,13 @@ class Stream:
     unstamped: int = 0
     incompatible: str = ""
     last_image_s: float = field(default_factory=time.monotonic)
-    received_before: int = 0
-    skipped_before: int = 0
-    unstamped_before: int = 0
+    before: Counts = field(default_factory=Counts)
+    """At the last look."""
     health: tuple[bytes, str] = (DiagnosticStatus.OK, "")
     """What the images of the last interval with any were good for."""
+
+    def counts(self) -> Counts:
+        return Counts(self.received, self.dropped, self.skipped, self.unstamped)
 
     def skip(self, reason: str) -> None:
         """An image got no answer."""
@@ -113,11 +124,10 @@ class Diagnostics:
 
     def _stream(self, camera: str, now: float, passed_s: float) -> DiagnosticStatus:
         stream = self.streams[camera]
-        received = stream.received - stream.received_before
-        if received:
-            stream.health = self._usefulness(stream, received)
-        stream.received_before, stream.skipped_before = stream.received, stream.skipped
-        stream.unstamped_before, rate = stream.unstamped, received / passed_s
+        rate = (stream.received - stream.before.received) / passed_s
+        if stream.received > stream.before.received:
+            stream.health = self._usefulness(stream)
+        stream.before = stream.counts()
         values = {
             "topic": stream.topic,
             "rate (Hz)": f"{rate:.1f}",
@@ -147,13 +157,15 @@ class Diagnostics:
         level, text = stream.health
         return level, text or "receiving"
 
-    def _usefulness(self, stream: Stream, received: int) -> tuple[bytes, str]:
-        """Of the images received since the last look; to receive is not enough."""
-        skipped = stream.skipped - stream.skipped_before
-        if 2 * skipped > received:
-            level = DiagnosticStatus.ERROR if skipped >= received else DiagnosticStatus.WARN
+    def _usefulness(self, stream: Stream) -> tuple[bytes, str]:
+        """Of the images since the last look; to receive them is not enough."""
+        received, dropped, skipped, unstamped = (
+            now - before for now, before in zip(stream.counts(), stream.before, strict=True)
+        )
+        if 2 * skipped > received - dropped:
+            level = DiagnosticStatus.ERROR if skipped >= received - dropped else DiagnosticStatus.WARN
             return level, f"receiving, but most images get no answer: {stream.last_skip}"
-        if stream.unstamped > stream.unstamped_before:
+        if unstamped:
             return DiagnosticStatus.WARN, "receiving images without a stamp: the time of reception stands in"
         return DiagnosticStatus.OK, ""
 
