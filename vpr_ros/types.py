@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,13 @@ class Frame:
     camera_name: str = ""
     odometry_frame: str = ""
     received_ns: int | None = None
+
+
+class FrameRef(NamedTuple):
+    """Names a frame: a clock may restart, so that a stamp alone is that of several."""
+
+    session: str
+    stamp_ns: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,3 +201,13 @@ class PlaceMatch:
     @property
     def accepted(self) -> bool:
         return self.status is MatchStatus.ACCEPTED
+
+    @property
+    def frame(self) -> FrameRef:
+        """The frame that was the query."""
+        return FrameRef(self.session, self.stamp_ns)
+
+    @property
+    def match_frame(self) -> FrameRef | None:
+        """The frame of the keyframe that it was matched with."""
+        return None if self.match_stamp_ns is None else FrameRef(self.match_session or "", self.match_stamp_ns)
