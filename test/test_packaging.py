@@ -17,7 +17,18 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own level and from those below; everything on the top level is a shell of its own.
 LEVELS = (
-    {"errors", "types", "config", "rotations", "calibration", "images", "share", "stopwatch", "whole_file"},
+    {
+        "errors",
+        "types",
+        "config",
+        "rotations",
+        "calibration",
+        "images",
+        "share",
+        "stopwatch",
+        "trajectory",
+        "whole_file",
+    },
     {
         "model",
         "engines",
@@ -27,6 +38,8 @@ LEVELS = (
         "matching",
         "local_features",
         "verification",
+        "drive_clock",
+        "odometry",
     },
     {"loop_detector"},
     {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world", "doctor", "benchmark"},

@@ -96,7 +96,9 @@ def test_ground_truth_from_a_topic_or_a_file_goes_with_the_frames_but_not_into_t
     path = write_bag(tmp_path / "bag", storage)
     expected = np.array([pose(0.1 * i) for i in range(COUNT)])
     source = BagSource(path, ground_truth_topic="/odom")
-    assert np.allclose(source.ground_truth.poses, expected)
+    # measured 20 ms before each frame: interpolated, and the last frame has the last pose
+    between = np.array([*(pose(0.1 * (i + 0.2)) for i in range(COUNT - 1)), expected[-1]])
+    assert np.allclose(source.ground_truth.poses, between)
     assert source.ground_truth.stamps.tolist() == STAMPS
     assert all(frame.odom_from_body is None for frame in source)
     lines = [

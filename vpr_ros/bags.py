@@ -99,8 +99,9 @@ class BagWriter:
         odom_from_body: Pose,
         frame_id: str = "odom",
         child_frame_id: str = "base_link",
+        bag_ns: int | None = None,
     ) -> None:
-        """A (4, 4) pose as a `nav_msgs/Odometry` with zero twist and covariance."""
+        """A (4, 4) pose as a `nav_msgs/Odometry` with zero twist and covariance; received at its stamp unless `bag_ns`."""
         zero = _new("geometry_msgs/msg/Vector3", 0.0, 0.0, 0.0)
         covariance = np.zeros(36)
         pose = _new(
@@ -115,7 +116,7 @@ class BagWriter:
             _new("geometry_msgs/msg/PoseWithCovariance", pose, covariance),
             _new("geometry_msgs/msg/TwistWithCovariance", _new("geometry_msgs/msg/Twist", zero, zero), covariance),
         )
-        self.write(topic, message, stamp_ns)
+        self.write(topic, message, stamp_ns if bag_ns is None else bag_ns)
 
     def write(self, topic: str, message: Any, bag_ns: int) -> None:
         """Any message of `TYPESTORE`, as received at `bag_ns`."""

@@ -131,7 +131,7 @@ class KeyframeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExclusionConfig:
-    """Which keyframes of the running session are too recent to be a revisit; any one of the rules excludes."""
+    """Which keyframes of the running drive are too recent to be a revisit; any one of the rules excludes."""
 
     time_s: float = parameter(10.0, "keyframes younger than this are no revisit", unit="s", low=0.0, high=86400.0)
     distance_m: float = parameter(
@@ -143,6 +143,13 @@ class ExclusionConfig:
     )
     count: int = parameter(
         5, "the last so many keyframes of the query's camera, and what came since, are no revisit", low=0, high=1000000
+    )
+    away_similarity: float = parameter(
+        0.5,
+        "the robot has left a place once two keyframes in a row are less similar to the present view than this; keyframes "
+        "since then are no revisit; 1 switches the rule off",
+        low=-1.0,
+        high=1.0,
     )
 
 
@@ -222,10 +229,18 @@ class OdometryConfig:
 class SessionConfig:
     clock_jump_s: float = parameter(
         1.0,
-        "a stamp this far before its camera's last one starts a new session; a smaller step back, or being this far behind "
-        "the rig's other cameras, drops the frame",
+        "a frame with a stamp this far before its camera's last one or behind the rig's other cameras is odd and dropped; "
+        "three in a row that agree start a new session; a smaller step back drops the frame",
         unit="s",
         low=0.0,
+        high=86400.0,
+    )
+    max_gap_s: float = parameter(
+        60.0,
+        "a frame is odd, too, if its stamp is further than this ahead of the time that has passed since the last one, by the "
+        "clock of reception",
+        unit="s",
+        low=1.0,
         high=86400.0,
     )
 

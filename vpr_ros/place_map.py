@@ -143,6 +143,8 @@ def _header(keyframe: Keyframe) -> dict[str, Any]:
         "frame_id": keyframe.frame_id,
         "camera_name": keyframe.camera_name,
         "travelled_m": keyframe.travelled_m,
+        "elapsed_ns": keyframe.elapsed_ns,
+        "odometry_segment": keyframe.odometry_segment,
         "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
         "camera": None if keyframe.camera is None else asdict(keyframe.camera),
         "odom_from_body": None if keyframe.odom_from_body is None else keyframe.odom_from_body.tolist(),
@@ -168,7 +170,9 @@ def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]
                 odom_from_body=None if pose is None else np.array(pose, dtype=np.float64).reshape(4, 4),
                 travelled_m=head["travelled_m"],
                 frame_id=head["frame_id"],
-                camera_name=head.get("camera_name", ""),  # files from before there were rigs have none
+                camera_name=head.get("camera_name", ""),  # older files have neither this nor the next two
+                elapsed_ns=int(head.get("elapsed_ns", 0)),
+                odometry_segment=int(head.get("odometry_segment", 0)),
             )
         )
     return keyframes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,13 @@ class Frame:
     received_ns: int | None = None
 
 
+class FrameRef(NamedTuple):
+    """Names a frame: a clock may restart, so that a stamp alone is that of several."""
+
+    session: str
+    stamp_ns: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalFeatures:
     """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32."""
@@ -117,8 +125,9 @@ class Thumbnail:
 class Keyframe:
     """A frame that the map remembers. `id` is its position in the map, from 0.
 
-    `travelled_m` is the path length since its session began, or None where there was no odometry. `camera_name` says which
-    camera of a rig saw it.
+    `camera_name` is the camera of a rig that saw it. `elapsed_ns` is the time since its drive began, whatever the stamps did.
+    `travelled_m` is the path length since its segment of odometry began, or None where no odometry could be used; poses and
+    paths of different segments do not compare.
     """
 
     id: int
@@ -131,6 +140,8 @@ class Keyframe:
     travelled_m: float | None = None
     frame_id: str = ""
     camera_name: str = ""
+    elapsed_ns: int = 0
+    odometry_segment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +201,13 @@ class PlaceMatch:
     @property
     def accepted(self) -> bool:
         return self.status is MatchStatus.ACCEPTED
+
+    @property
+    def frame(self) -> FrameRef:
+        """The frame that was the query."""
+        return FrameRef(self.session, self.stamp_ns)
+
+    @property
+    def match_frame(self) -> FrameRef | None:
+        """The frame of the keyframe that it was matched with."""
+        return None if self.match_stamp_ns is None else FrameRef(self.match_session or "", self.match_stamp_ns)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,29 +35,6 @@ from vpr_ros.types import Camera, PlaceMatch
 
 S = 10**9
 CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
-PARAMETERS: dict[str, object] = {
-    "keyframe.min_interval_s": 0.0,
-    "keyframe.max_similarity": 1.0,
-    "exclusion.time_s": 3.0,
-    "exclusion.count": 0,
-    "match.min_similarity": 0.6,
-    "match.island_gap": 0,
-    "consistency.window": 1,
-    "consistency.min_hits": 1,
-    "engine.threads": 1,
-    "engine.backend": "onnxruntime",
-}
-
-
-@pytest.fixture
-def parameters(grid_model_path: Path, tmp_path: Path) -> dict[str, object]:
-    return PARAMETERS | {"model.path": str(grid_model_path), "node.maps_directory": str(tmp_path / "maps")}
-
-
-@pytest.fixture
-def node(parameters: dict[str, object]) -> Iterator[NodeUnderTest]:
-    with NodeUnderTest(parameters) as running:
-        yield running
 
 
 def view(place: int, shift: int = 0) -> np.ndarray:
@@ -178,15 +154,6 @@ def test_an_engine_that_cannot_run_here_is_said_and_the_node_answers(
         assert node.text.count("going on with onnxruntime") == 1
         assert _engine(node) == "onnxruntime"
         node.ears.send_and_wait(view(0), 10 * S)
-
-
-def test_a_clock_that_jumps_back(node: NodeUnderTest) -> None:
-    for i in range(4):
-        node.ears.send_and_wait(view(i), (100 + i) * S)
-    again = node.ears.send_and_wait(view(2), 5 * S)
-    assert again.accepted
-    assert again.match_stamp_ns == 102 * S
-    assert node.ears.raw[-1].query.session == node.ears.raw[0].query.session + "+"
 
 
 def test_silence_and_a_qos_that_cannot_match_become_diagnostics(parameters: dict[str, object]) -> None:

@@ -87,7 +87,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     settings = Settings(config, Path(), options.rounds, options.places, options.sequence)
     if options.places:
         source = open_source(options.places, options.sequence)
-        if source.ground_truth is None:
+        if not source.has_truth:
             raise SourceError(f"{source.name} has no poses: recall cannot be judged")
         places = f"{source.name}; {settings.protocol.describe()}"
     load = images_of(config.engine)

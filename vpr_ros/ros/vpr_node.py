@@ -33,6 +33,7 @@ from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
+from vpr_ros.drive_clock import stamp_or_received
 from vpr_ros.engines import Engine, build_options, is_reference, open_engine, open_reference
 from vpr_ros.engines.backend import Progress
 from vpr_ros.errors import ImageError, MapError, VprError
@@ -64,8 +65,8 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 ImageMsg: TypeAlias = Image | CompressedImage
-Received: TypeAlias = tuple[ImageMsg, float]
-"""An image and when it came (time.monotonic)."""
+Received: TypeAlias = tuple[ImageMsg, int, int]
+"""An image, its stamp and when it came (time.monotonic_ns)."""
 LATENCY_WINDOW = 1000
 ODOMETRY_WINDOW = 1000
 
@@ -121,7 +122,7 @@ class VprNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._odometry: deque[tuple[int, Pose]] = deque(maxlen=ODOMETRY_WINDOW)
+        self._odometry: deque[tuple[int, Pose, str]] = deque(maxlen=ODOMETRY_WINDOW)
         self._odometry_frame = ""
         self._worker = LatestWorker(self._on_batch, self._on_worker_error)
         self._create_subscriptions()
@@ -173,7 +174,9 @@ class VprNode(LifecycleNode):
 
     def _new_detector(self, engine: Any, place_map: PlaceMap) -> LoopDetector:
         session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-        return LoopDetector(self._config, engine, place_map, session=session, stage=self._stopwatch)
+        return LoopDetector(
+            self._config, engine, place_map, session=session, stage=self._stopwatch, report=self._on_event
+        )
 
     def _create_publishers(self, model: PlaceModel) -> None:
         self._matches = self.create_lifecycle_publisher(PlaceMatchArray, "~/matches", 10)
@@ -247,11 +250,20 @@ class VprNode(LifecycleNode):
 
     def _on_image(self, camera: str, message: ImageMsg) -> None:
         if self._worker is not None and self._is_enabled:
-            stream, now = self._diagnostics.streams[camera], time.monotonic()
+            stream, now_ns = self._diagnostics.streams[camera], time.monotonic_ns()
             stream.received += 1
-            stream.last_image_s = now
-            self._worker.offer(camera, (message, now))
+            stream.last_image_s = now_ns * 1e-9
+            if stamp_ns(message.header.stamp) == 0:
+                stream.unstamped += 1
+                if stream.unstamped == 1:
+                    self.get_logger().warning(
+                        f"images on {stream.topic} carry no stamp: the time of reception stands in"
+                    )
+            self._worker.offer(camera, (message, self._stamp(message.header), now_ns))
             stream.dropped = self._worker.dropped[camera]
+
+    def _stamp(self, header: Header) -> int:
+        return stamp_or_received(stamp_ns(header.stamp), self.get_clock().now().nanoseconds)
 
     def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
         if change := self._calibrations[camera].update(Calibration.of_info(message)):
@@ -263,12 +275,13 @@ class VprNode(LifecycleNode):
         except ValueError as error:
             self.get_logger().warning(f"odometry is not used: {error}", throttle_duration_sec=5.0)
             return
-        self._odometry.append((stamp_ns(message.header.stamp), pose))
+        name = f"{message.header.frame_id}/{message.child_frame_id}"
+        self._odometry.append((self._stamp(message.header), pose, name))
         self._odometry_frame = message.header.frame_id
 
     def _on_batch(self, batch: Mapping[str, Received]) -> None:
         """In the worker's thread: at most one image of each camera in, their answers out."""
-        decoded = [self._frame(camera, message) for camera, (message, _) in batch.items()]
+        decoded = [self._frame(camera, *received) for camera, received in batch.items()]
         frames = [frame for frame in decoded if frame is not None]
         with self._lock:
             detector = self._detector
@@ -283,12 +296,12 @@ class VprNode(LifecycleNode):
                 self._skip(frame.camera_name, answer)
                 continue
             self._diagnostics.count(answer)
-            self._stopwatch.add("end to end", time.monotonic() - batch[frame.camera_name][1])
+            self._stopwatch.add("end to end", (time.monotonic_ns() - batch[frame.camera_name][2]) * 1e-9)
             if answer.mask is not None and self._is_attention_watched(frame.camera_name):
                 with self._stopwatch("attention"):
                     self._attention[frame.camera_name].publish(attention_msg(frame, answer.mask))
 
-    def _frame(self, camera: str, message: ImageMsg) -> Frame | None:
+    def _frame(self, camera: str, message: ImageMsg, stamp: int, received_ns: int) -> Frame | None:
         """None for an image that cannot be read; it is counted."""
         try:
             with self._stopwatch("decode"):
@@ -298,14 +311,16 @@ class VprNode(LifecycleNode):
         except ImageError as error:
             self._skip(camera, error)
             return None
-        stamp = stamp_ns(message.header.stamp)
+        pose, odometry_frame = self._nearest_odometry(stamp)
         return Frame(
             stamp_ns=stamp,
             image=image,
             camera=self._camera_for(camera, image),
-            odom_from_body=self._nearest_odometry(stamp),
+            odom_from_body=pose,
             frame_id=message.header.frame_id,
             camera_name=camera,
+            odometry_frame=odometry_frame,
+            received_ns=received_ns,
         )
 
     def _camera_for(self, camera: str, image: NDArray[np.uint8]) -> Camera | None:
@@ -338,12 +353,19 @@ class VprNode(LifecycleNode):
         self._diagnostics.streams[camera].skip(str(error))
         self.get_logger().warning(_of_camera(camera, str(error)), throttle_duration_sec=5.0)
 
-    def _nearest_odometry(self, stamp: int) -> Pose | None:
+    def _nearest_odometry(self, stamp: int) -> tuple[Pose | None, str]:
+        """Pose and names of its frames; None where none is near."""
         recent = list(self._odometry)
         if not recent:
-            return None
-        found, pose = min(recent, key=lambda entry: abs(entry[0] - stamp))
-        return pose if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else None
+            return None, ""
+        found, pose, name = min(recent, key=lambda entry: abs(entry[0] - stamp))
+        return (pose, name) if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else (None, "")
+
+    def _on_event(self, kind: str, text: str) -> None:
+        """In the worker's thread: the detector noticed something odd. Every session is logged, the rest ever more rarely."""
+        times = self._diagnostics.count_event(kind, text)
+        if kind == "session" or times.bit_count() == 1:  # the 1st, 2nd, 4th, 8th time
+            self.get_logger().warning(text if times == 1 else f"{text} ({times} times by now)")
 
     def _is_attention_watched(self, camera: str) -> bool:
         return self._attention[camera].get_subscription_count() > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,11 @@ from numpy.typing import NDArray
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import decode_compressed, decode_image
-from vpr_ros.sources.base import (
-    Source,
-    Trajectory,
-    pose_from_quaternion,
-    read_tum_trajectory,
-    trajectory_of,
-)
+from vpr_ros.rotations import pose_from_quaternion
+from vpr_ros.sources.base import Source
 from vpr_ros.sources.rosbag import Bag, Message, typestore
+from vpr_ros.sources.truth import Truth, read_truth
+from vpr_ros.trajectory import Trajectory
 from vpr_ros.types import Camera, Frame, Image, Pose
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -42,7 +40,7 @@ class BagSource(Source):
       last message before it, the first images with the first message;
     - `odom_topic`: `nav_msgs/Odometry`, the nearest one within `ODOMETRY_TOLERANCE_NS` goes with each frame;
     - `ground_truth_topic` (`Odometry`, `PoseStamped` or `PoseWithCovarianceStamped`: the camera's pose) or
-      `ground_truth_file` (TUM format, on the headers' clock).
+      `ground_truth_file` (on the headers' clock, or a row for each image; see `sources/truth.py`).
 
     A truncated or unfinished bag is read to its last good message, and `notes` says so.
     Raises `SourceError`: a bag that nothing can be read from, a topic that is missing, ambiguous or of another type.
@@ -57,6 +55,7 @@ class BagSource(Source):
         ground_truth_topic: str = "",
         ground_truth_file: Path | str = "",
         *,
+        ground_truth_offset_s: float = 0.0,
         odometry_from_poses: bool = False,
     ) -> None:
         if ground_truth_topic and ground_truth_file:
@@ -67,25 +66,24 @@ class BagSource(Source):
             self._topic = _image_topic(bag, image_topic)
             self._type, self._count = bag.topics[self._topic]
             self._info_topic = _info_topic(bag, self._topic, camera_info_topic)
-            reference = read_tum_trajectory(ground_truth_file) if ground_truth_file else None
+            truth = read_truth(ground_truth_file) if ground_truth_file else None
             if ground_truth_topic:
-                reference = _trajectory(bag, ground_truth_topic, "ground_truth_topic", _TRUTH_TYPES)
+                truth = _truth(bag, ground_truth_topic)
             if odom_topic:
                 self._odometry = _trajectory(bag, odom_topic, "odom_topic", (ODOMETRY,))
-        super().__init__(self._path.resolve().name, reference=reference, odometry_from_poses=odometry_from_poses)
-        self._tolerance_ns = ODOMETRY_TOLERANCE_NS if ground_truth_topic else self._tolerance_ns
+        super().__init__(
+            self._path.resolve().name,
+            truth=truth,
+            ground_truth_offset_s=ground_truth_offset_s,
+            odometry_from_poses=odometry_from_poses,
+        )
         self._add_notes(bag)
-        self._bag_ns: dict[int, int] = {}
-        self._all_indexed = False
 
     def __len__(self) -> int:
         return self._count
 
-    def image_at(self, stamp_ns: int) -> Image | None:
-        if stamp_ns not in self._bag_ns:
-            self._index()
-        if (bag_ns := self._bag_ns.get(stamp_ns)) is None:
-            return None
+    def _image(self, index: int) -> Image | None:
+        stamp_ns, bag_ns = self._index[index]
         with Bag(self._path) as bag:
             for message in bag.messages([self._topic], bag_ns, bag_ns + 1):
                 if _stamp_ns(message) == stamp_ns:
@@ -107,12 +105,10 @@ class BagSource(Source):
                 if message.topic == self._info_topic:
                     self._calibrate(_calibration(message))
                     continue
-                self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
                 item = self._frame(message)
                 read += 1
                 without_odometry += isinstance(item, Frame) and item.odom_from_body is None
                 yield item
-            self._all_indexed = True
         self._add_notes(bag)
         if read < self._count:
             self._note(f"{self._topic} gave {read} of the {self._count} images that the bag announces")
@@ -120,18 +116,15 @@ class BagSource(Source):
             self._note(f"{without_odometry} frames have no odometry within {ODOMETRY_TOLERANCE_NS / 1e9:g} s")
 
     def _stamps(self) -> NDArray[np.int64]:
-        self._index()
-        return np.array(list(self._bag_ns), np.int64)
+        return np.array([stamp_ns for stamp_ns, _ in self._index], np.int64)
 
-    def _index(self) -> None:
-        """Find every image's stamp, which is cheap next to decoding it."""
-        if self._all_indexed:
-            return
+    @cached_property
+    def _index(self) -> list[tuple[int, int]]:
+        """Every image's stamp and bag time, which are cheap next to decoding it."""
         with Bag(self._path) as bag:
-            for message in bag.messages([self._topic]):
-                self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
-        self._all_indexed = True
+            found = [(_stamp_ns(message), message.bag_ns) for message in bag.messages([self._topic])]
         self._add_notes(bag)
+        return found
 
     def _frame(self, message: Message) -> Frame | ImageError:
         try:
@@ -225,7 +218,27 @@ def _trajectory(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> Tr
             continue
     if not poses:
         raise SourceError(f"{bag.path}: {topic} holds no readable pose")
-    return trajectory_of(poses)
+    stamps = np.array(list(poses), np.int64)
+    return Trajectory.sorted(stamps, np.array(list(poses.values())))
+
+
+def _truth(bag: Bag, topic: str) -> Truth:
+    """The poses of a topic in the order of the bag: the clock of their stamps may restart."""
+    _check_topic(bag, topic, "ground_truth_topic", _TRUTH_TYPES)
+    kind = bag.topics[topic].type
+    stamps, poses, unusable = [], [], 0
+    for message in bag.messages([topic]):
+        try:
+            poses.append(_pose(_deserialized(message, kind)))
+        except (ImageError, ValueError):
+            unusable += 1
+            continue
+        stamps.append(_stamp_ns(message))
+    if not poses:
+        raise SourceError(f"{bag.path}: {topic} holds no readable pose")
+    total = len(poses) + unusable
+    notes = (f"{topic}: {unusable} of {total} messages hold no pose and are not used",) if unusable else ()
+    return Truth(topic, tuple(stamps), np.array(poses), notes)
 
 
 def _pose(message: Any) -> Pose:

@@ -15,8 +15,9 @@ from training.data.image_set import ImageSet, Surfaces
 from training.data.planar import planar_pose
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.ground_truth import nearest_indices
-from vpr_ros.sources.base import read_rows, read_tum_trajectory, stamp_from_seconds
+from vpr_ros.sources.text import read_rows, stamp_from_seconds
+from vpr_ros.sources.truth import read_truth
+from vpr_ros.trajectory import Trajectory, nearest
 from vpr_ros.types import Camera
 
 UP = (0.0, 0.0, 1.0)
@@ -40,10 +41,11 @@ class Tum(Reader):
         root = data_root / self.path
         stamps, images = _listed(root, "rgb.txt")
         depth_stamps, depths = _listed(root, "depth.txt")
-        truth = read_tum_trajectory(root / "groundtruth.txt")
+        recorded = read_truth(root / "groundtruth.txt").on_clock_of(stamps)
+        truth = Trajectory.sorted(recorded.stamps, recorded.poses)
         tolerance_ns = round(self.tolerance_s * 1e9)
-        of_depth = nearest_indices(depth_stamps, stamps, tolerance_ns)
-        of_pose = nearest_indices(truth.stamps, stamps, tolerance_ns)
+        of_depth = nearest(depth_stamps, stamps, tolerance_ns)
+        of_pose = nearest(truth.stamps, stamps, tolerance_ns)
         kept = np.flatnonzero((of_depth >= 0) & (of_pose >= 0))
         if len(kept) == 0:
             raise SourceError(f"{root}: no image has depth and a pose within {self.tolerance_s:g} s")
