@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vpr_ros.odometry import AGREEING_POSES, STRANGE_VIEWS, OdometryFix, OdometryFollower, is_pose
-from vpr_ros.types import Frame, Pose
+from vpr_ros.odometry import AGREEING_POSES, STRANGE_VIEWS, OdometryFollower, is_pose
+from vpr_ros.types import Frame, OdometryFix, Pose
 
 PIXEL = np.zeros((1, 1, 3), np.uint8)
 S = 10**9

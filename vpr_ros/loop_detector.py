@@ -17,7 +17,7 @@ from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
 from vpr_ros.errors import ConfigError, FrameOrderError
 from vpr_ros.keyframes import is_new_keyframe
 from vpr_ros.matching import Island, Links, Now, consistent_count, eligible_stop, is_ambiguous, islands, left_stop
-from vpr_ros.odometry import OdometryFix, OdometryFollower, Report
+from vpr_ros.odometry import OdometryFollower, Report
 from vpr_ros.place_map import PlaceMap
 from vpr_ros.types import (
     Descriptor,
@@ -26,6 +26,7 @@ from vpr_ros.types import (
     LocalFeatures,
     Mask,
     MatchStatus,
+    OdometryFix,
     PlaceMatch,
     Pose,
     Thumbnail,
@@ -195,7 +196,7 @@ class LoopDetector:
             if keyframe_id is not None and match.match_id is not None:
                 self.map.links.append((match.match_id, keyframe_id))
                 self._links.add(self.map.moments[match.match_id], self.map.moments[keyframe_id])
-        return replace(match, keyframe_id=keyframe_id)
+        return replace(match, keyframe_id=keyframe_id, odometry=fix)
 
     def _links_of_map(self) -> Links:
         moments = self.map.moments

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpr_ros.rotations import rotation_angle_deg
-from vpr_ros.types import Descriptor, Frame, Pose
+from vpr_ros.types import Descriptor, Frame, OdometryFix, Pose
 
 Report = Callable[[str, str], None]
 """Takes the kind of an event, for counting, and a sentence about it."""
@@ -42,19 +42,6 @@ def is_pose(pose: Pose) -> bool:
         return False
     rotation = pose[:3, :3]
     return bool(np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OdometryFix:
-    """The segment of odometry that is running, the path travelled in it, and the frame's pose, where that can be used.
-
-    `latest` is the frame's pose or else the last one before it, at most `LONGEST_STEP_S` old.
-    """
-
-    segment: int
-    travelled_m: float
-    odom_from_body: Pose | None
-    latest: Pose
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,6 +41,8 @@ class Replay:
     odometry: tuple[OdometryPath, ...]
     numbers: Mapping[FrameRef, int]
     out_of_order: int
+    events: tuple[str, ...] = ()
+    """What was odd about stamps and odometry: every session that began, a sentence for each other kind."""
 
     @property
     def keyframes(self) -> dict[int, FrameRef]:
@@ -57,7 +59,14 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
     if engine is None:
         model = PlaceModel.open(config.model.path or shipped_model())
         engine = open_engine(model, config.engine, images_of(config.engine))
-    detector = LoopDetector(config, engine, session=session, stage=stopwatch)
+    events: dict[str, list[str]] = {}
+    detector = LoopDetector(
+        config,
+        engine,
+        session=session,
+        stage=stopwatch,
+        report=lambda kind, text: events.setdefault(kind, []).append(text),
+    )
     matches: list[PlaceMatch] = []
     odometry: list[_Posed] = []
     numbers: dict[FrameRef, int] = {}
@@ -75,21 +84,29 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
             continue
         name = matches[-1].frame
         numbers[name] = number
-        if frame.odom_from_body is not None:
+        fix = matches[-1].odometry
+        if fix is not None and fix.odom_from_body is not None:
             is_camera = frame.odometry_frame.endswith(f"/{frame.frame_id}")
-            odometry.append(_Posed(name, frame.odom_from_body, is_camera))
-    return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order)
+            odometry.append(_Posed(name, fix.odom_from_body, is_camera, fix.segment))
+    said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
+    return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
+
+
+def _once(texts: Sequence[str]) -> str:
+    """The first of several events of a kind, and how many there were."""
+    return texts[0] if len(texts) == 1 else f"{texts[0]} (the first of {len(texts)} such events)"
 
 
 class _Posed(NamedTuple):
     name: FrameRef
     pose: Pose
     is_camera: bool
+    segment: int
 
 
 def _paths(odometry: Iterable[_Posed]) -> tuple[OdometryPath, ...]:
-    """Cut into stretches whose poses compare: those of a session."""
-    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: posed.name.session))
+    """Cut into stretches whose poses compare: those of a segment of odometry."""
+    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: posed.segment))
     return tuple(
         OdometryPath({posed.name: posed.pose for posed in path}, all(posed.is_camera for posed in path))
         for path in paths
@@ -136,9 +153,11 @@ def replay_to_folder(
     poses = true_poses(source, done.matches, protocol.gap_s) if source.has_truth else {}
     truth = ground_truth(poses, protocol) if source.has_truth else None
     verification = config.verification.enabled
-    notes = list(source.notes)
+    notes = [*source.notes, *done.events]
     if done.out_of_order:
-        notes.append(f"{done.out_of_order} frames were not newer than the one before and were left out")
+        notes.append(
+            f"{done.out_of_order} frames were not newer than the one before, or their stamps odd, and were left out"
+        )
     model = done.detector.engine.model
     run = Run(
         name=source.name,

@@ -103,6 +103,19 @@ class FrameRef(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OdometryFix:
+    """What odometry is worth at a frame: its running segment, within which poses compare, and the path travelled in that.
+
+    `odom_from_body` is the frame's own pose, None where it has none that can be used; `latest` that or the last one before it.
+    """
+
+    segment: int
+    travelled_m: float
+    odom_from_body: Pose | None
+    latest: Pose
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class LocalFeatures:
     """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32."""
 
@@ -197,6 +210,8 @@ class PlaceMatch:
     """The drive that the query belongs to."""
     camera_name: str = ""
     match_camera_name: str | None = None
+    odometry: OdometryFix | None = None
+    """What was known by odometry when the query was taken."""
 
     @property
     def accepted(self) -> bool:

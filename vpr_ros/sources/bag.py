@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
+from vpr_ros.drive_clock import stamp_or_received
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import decode_compressed, decode_image
 from vpr_ros.rotations import pose_from_quaternion
 from vpr_ros.sources.base import Source
 from vpr_ros.sources.rosbag import Bag, Message, typestore
 from vpr_ros.sources.truth import Truth, read_truth
-from vpr_ros.trajectory import Trajectory
+from vpr_ros.trajectory import nearest
 from vpr_ros.types import Camera, Frame, Image, Pose
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -61,7 +63,7 @@ class BagSource(Source):
         if ground_truth_topic and ground_truth_file:
             raise SourceError("pass ground_truth_topic or ground_truth_file, not both")
         self._path = Path(path)
-        self._odometry: Trajectory | None = None
+        self._odometry: _Odometry | None = None
         with Bag(path) as bag:
             self._topic = _image_topic(bag, image_topic)
             self._type, self._count = bag.topics[self._topic]
@@ -70,7 +72,7 @@ class BagSource(Source):
             if ground_truth_topic:
                 truth = _truth(bag, ground_truth_topic)
             if odom_topic:
-                self._odometry = _trajectory(bag, odom_topic, "odom_topic", (ODOMETRY,))
+                self._odometry = _odometry(bag, odom_topic)
         super().__init__(
             self._path.resolve().name,
             truth=truth,
@@ -78,6 +80,9 @@ class BagSource(Source):
             odometry_from_poses=odometry_from_poses,
         )
         self._add_notes(bag)
+        if self._odometry is not None and self._odometry.unusable:
+            total = self._odometry.unusable + len(self._odometry.poses)
+            self._note(f"{odom_topic}: {self._odometry.unusable} of {total} messages hold no pose and are not used")
 
     def __len__(self) -> int:
         return self._count
@@ -94,7 +99,7 @@ class BagSource(Source):
         return None
 
     def _read(self) -> Iterator[Frame | ImageError]:
-        read = without_odometry = 0
+        read = without_odometry = unstamped = 0
         self._calibrations = Calibrations(rectified=is_rectified(self._topic))
         with Bag(self._path) as bag:
             topics = [self._topic]
@@ -107,11 +112,14 @@ class BagSource(Source):
                     continue
                 item = self._frame(message)
                 read += 1
+                unstamped += _header_ns(message) == 0
                 without_odometry += isinstance(item, Frame) and item.odom_from_body is None
                 yield item
         self._add_notes(bag)
         if read < self._count:
             self._note(f"{self._topic} gave {read} of the {self._count} images that the bag announces")
+        if unstamped:
+            self._note(f"{unstamped} of {read} images carry no stamp: the time of recording stands in")
         if self._odometry is not None and without_odometry:
             self._note(f"{without_odometry} frames have no odometry within {ODOMETRY_TOLERANCE_NS / 1e9:g} s")
 
@@ -132,12 +140,15 @@ class BagSource(Source):
         except ImageError as error:
             return error
         stamp_ns = _stamp_ns(message)
+        pose, odometry_frame = self._odometry.at(stamp_ns) if self._odometry else (None, "")
         return Frame(
             stamp_ns,
             image,
             camera=self._camera_of(image),
-            odom_from_body=self._odometry.at(stamp_ns, ODOMETRY_TOLERANCE_NS) if self._odometry else None,
+            odom_from_body=pose,
             frame_id=content.header.frame_id,
+            odometry_frame=odometry_frame,
+            received_ns=message.bag_ns,
         )
 
     def _decoded(self, message: Message) -> tuple[Any, Image]:
@@ -208,18 +219,33 @@ def _camera_info_sibling(image_topic: str) -> str:
     return image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
 
 
-def _trajectory(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> Trajectory:
-    _check_topic(bag, topic, option, types)
-    kind, poses = bag.topics[topic].type, {}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Odometry:
+    """Poses by stamp, (N,) int64 ns ascending, and the names of the frames of each: odom_from_body is "odom/body"."""
+
+    stamps: NDArray[np.int64]
+    poses: tuple[Pose, ...]
+    frames: tuple[str, ...]
+    unusable: int
+
+    def at(self, stamp_ns: int) -> tuple[Pose | None, str]:
+        index = int(nearest(self.stamps, np.array([stamp_ns], np.int64), ODOMETRY_TOLERANCE_NS)[0])
+        return (None, "") if index < 0 else (self.poses[index], self.frames[index])
+
+
+def _odometry(bag: Bag, topic: str) -> _Odometry:
+    _check_topic(bag, topic, "odom_topic", (ODOMETRY,))
+    found: dict[int, tuple[Pose, str]] = {}
+    unusable = 0
     for message in bag.messages([topic]):
         try:
-            poses[_stamp_ns(message)] = _pose(_deserialized(message, kind))
+            content = _deserialized(message, ODOMETRY)
+            found[_stamp_ns(message)] = _pose(content), f"{content.header.frame_id}/{content.child_frame_id}"
         except (ImageError, ValueError):
-            continue
-    if not poses:
-        raise SourceError(f"{bag.path}: {topic} holds no readable pose")
-    stamps = np.array(list(poses), np.int64)
-    return Trajectory.sorted(stamps, np.array(list(poses.values())))
+            unusable += 1
+    stamps = sorted(found)
+    poses, frames = [found[stamp][0] for stamp in stamps], [found[stamp][1] for stamp in stamps]
+    return _Odometry(np.array(stamps, np.int64), tuple(poses), tuple(frames), unusable)
 
 
 def _truth(bag: Bag, topic: str) -> Truth:
@@ -250,15 +276,17 @@ def _pose(message: Any) -> Pose:
 
 
 def _stamp_ns(message: Message) -> int:
-    """The stamp of a message that begins with a header, read without decoding the rest.
+    """The stamp of a message that begins with a header; bag time stands in where a driver left it at zero."""
+    return stamp_or_received(_header_ns(message), message.bag_ns)
 
-    Bag time stands in where a driver left the stamp at zero.
-    """
+
+def _header_ns(message: Message) -> int:
+    """The stamp in a header at the beginning of a message, read without decoding the rest; 0 where there is none."""
     if len(message.data) < 12:
-        return message.bag_ns
+        return 0
     little_endian = message.data[1] & 1
     seconds, nanoseconds = struct.unpack_from("<iI" if little_endian else ">iI", message.data, 4)
-    return seconds * 1_000_000_000 + nanoseconds or message.bag_ns
+    return int(seconds * 1_000_000_000 + nanoseconds)
 
 
 def _deserialized(message: Message, kind: str) -> Any:
