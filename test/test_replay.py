@@ -201,3 +201,49 @@ def test_kitti_00_closes_its_loops(shared_data: Path, tmp_path: Path) -> None:
     assert metrics.recall >= 0.93
     assert metrics.descriptor.max_recall_at_full_precision is not None
     assert metrics.descriptor.max_recall_at_full_precision >= 0.95
+
+
+def lap(count: int, shift_m: float, start: int) -> list[tuple[int, int, float]]:
+    """Second, place and position along the street, of `count` frames."""
+    return [(start + i, i, 5.0 * i + shift_m) for i in range(count)]
+
+
+@pytest.mark.parametrize(("shift_m", "kind"), [(0.0, ""), (-400.0, "jumped by"), (6e5, "jumped by")])
+def test_true_revisits_in_a_bag_close_although_its_odometry_was_reset(
+    tmp_path: Path, config: Config, shift_m: float, kind: str
+) -> None:
+    back = [(8 + i, 7 - i, 35.0 - 5.0 * i) for i in range(8)]
+    with BagWriter(tmp_path / "bag") as writer:
+        for second, place, x in [*lap(8, 0.0, 0), *back, *lap(8, shift_m, 16)]:
+            pose = np.eye(4)
+            pose[0, 3] = x
+            writer.odometry("/odom", (100 + second) * S, pose, "odom", "base_link")
+            writer.image("/image", (100 + second) * S, texture(place, 320, 240), "camera")
+    done = replay(BagSource(tmp_path / "bag", odom_topic="/odom"), config)
+    assert [match.accepted for match in done.matches[-6:]] == [True] * 6
+    assert [kind in event for event in done.events] == ([True] if kind else [])
+    assert {fix.odometry.segment for fix in done.matches if fix.odometry} == ({0, 1} if kind else {0})
+
+
+def test_images_without_a_stamp_take_the_time_of_recording(tmp_path: Path, config: Config) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for i, place in enumerate(PLACES):
+            writer.image("/image", 0, texture(place, 320, 240), "camera", bag_ns=(100 + i) * S)
+    source = BagSource(tmp_path / "bag")
+    done = replay(source, config)
+    assert [match.stamp_ns // S for match in done.matches] == list(range(100, 100 + len(PLACES)))
+    assert f"{len(PLACES)} of {len(PLACES)} images carry no stamp: the time of recording stands in" in source.notes
+
+
+def test_a_clock_that_is_set_while_recording_starts_a_session_that_is_noted(tmp_path: Path, config: Config) -> None:
+    """Header stamps jump by an hour, the recorder's clock does not: place 7 was seen a moment ago, place 0 was not."""
+    places = [0, 1, 2, 3, 4, 5, 6, 7, 50, 51, 7, 7, 0]
+    with BagWriter(tmp_path / "bag") as writer:
+        for i, place in enumerate(places):
+            stamp = (100 + i + (3600 if i >= 8 else 0)) * S
+            writer.image("/image", stamp, texture(place, 320, 240), "camera", bag_ns=(100 + i) * S)
+    done = replay(BagSource(tmp_path / "bag"), config, session="day")
+    assert done.out_of_order == 2
+    assert [match.accepted for match in done.matches[8:]] == [False, False, True]
+    assert [match.session for match in done.matches] == ["day"] * 8 + ["day+"] * 3
+    assert done.events == ("the stamps of the images jumped forward by 3601.000 s: session 'day+' begins",)
