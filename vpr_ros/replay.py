@@ -21,6 +21,7 @@ from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
+from vpr_ros.sources.base import TRUE_ODOMETRY
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Frame, FrameRef, PlaceMatch, Pose
@@ -76,9 +77,14 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         name = matches[-1].frame
         numbers[name] = number
         if frame.odom_from_body is not None:
-            is_camera = frame.odometry_frame.endswith(f"/{frame.frame_id}")
-            odometry.append(_Posed(name, frame.odom_from_body, is_camera))
+            odometry.append(_Posed(name, frame.odom_from_body, _is_of_camera(frame)))
     return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order)
+
+
+def _is_of_camera(frame: Frame) -> bool:
+    """Whether the body of its odometry is known to be the camera itself."""
+    named = bool(frame.frame_id) and frame.odometry_frame.endswith(f"/{frame.frame_id}")
+    return named or frame.odometry_frame == TRUE_ODOMETRY
 
 
 class _Posed(NamedTuple):
