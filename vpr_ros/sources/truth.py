@@ -75,7 +75,7 @@ class Truth:
         divisor = _UNITS[unit]
         stamps = [(2 * time + divisor) // (2 * divisor) + offset_ns for time in self.times]
         kept = [i for i, stamp in enumerate(stamps) if abs(stamp) < 2**63]
-        notes = () if unit == "s" else (f"{self.name}: its stamps are read as {unit}, which fits the images'",)
+        notes = () if unit == "s" else (f"{self.name}: its stamps are read as {unit}",)
         return ClockedTruth(self.name, np.array([stamps[i] for i in kept], np.int64), self.poses[kept], notes)
 
 
