@@ -13,8 +13,9 @@ from vpr_ros import cli
 from vpr_ros.bags import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.poses import read_g2o, read_pairs
 from vpr_ros.replay import replay, replay_to_folder
-from vpr_ros.run_folder import new_folder
+from vpr_ros.run_folder import new_folder, summary_lines
 from vpr_ros.sources import BagSource, open_source
 from vpr_ros.types import Camera
 
@@ -146,6 +147,113 @@ def test_the_command_line(bag: Path, tmp_path: Path, grid_model_path: Path, caps
     report = Path(said.rsplit("report: ", 1)[1].strip())
     assert report.is_file()
     assert report.parent.parent == tmp_path / "runs"
+
+
+def drive_twice(root: Path, truth: bool = True) -> Path:
+    """TUM layout of a drive to eight places, whose clock then starts again: second 2 is at place 6, later at place 2 again.
+
+    The second drive goes back from place 7, then begins where the first began.
+    """
+    (root / "rgb").mkdir(parents=True)
+    rgb, poses = [], []
+    drives = [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2]]
+    for number, places in enumerate(drives):
+        for second, place in enumerate(places):
+            name = f"rgb/{number}_{second}.png"
+            cv2.imwrite(str(root / name), cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR))
+            rgb.append(f"{second}.000000 {name}")
+            poses.append(f"{second}.000000 {20.0 * place} 0 0 0 0 0 1")
+    (root / "rgb.txt").write_text("\n".join(rgb) + "\n")
+    if truth:
+        (root / "groundtruth.txt").write_text("\n".join(poses) + "\n")
+    return root
+
+
+def test_a_clock_that_restarts_makes_two_drives_everywhere(tmp_path: Path, config: Config) -> None:
+    source = open_source(drive_twice(tmp_path / "twice"))
+    folder = new_folder(tmp_path / "runs", "twice")
+    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    rows = list(csv.DictReader((folder / "matches.csv").open()))
+    assert [row["session"] for row in rows] == ["twice"] * 8 + ["twice+"] * 6
+    closures = [(row["session"], int(row["stamp_ns"]) // S, row["match_session"], int(row["match_stamp_ns"]) // S)
+                for row in rows if row["status"] == "ACCEPTED"]  # fmt: skip
+    assert closures == [("twice+", second, "twice", 7 - second) for second in range(6)]
+    metrics = run.metrics
+    assert metrics is not None
+    # the first image of the second drive is at the place of the last one of the first: nobody knows what was between
+    assert (metrics.without_pose, metrics.undecided, metrics.queries) == (0, 1, 13)
+    assert (metrics.revisits, metrics.accepted_true, metrics.accepted_false) == (5, 5, 0)
+    assert metrics.recall_at_1 == 1.0
+    graph = read_g2o(folder / "loop_closures.g2o")
+    pairs = read_pairs(folder / "loop_closures.txt")
+    assert {(pair.query.session, pair.match.session) for pair in pairs} == {("twice+", "twice")}
+    assert len({frame for pair in pairs for frame in (pair.query, pair.match)}) == 12
+    assert len(graph.vertices) == 2 * len(graph.edges)
+    # each frame has its own picture, though two have one stamp
+    for k, match in enumerate(run.matches):
+        expected = texture([0, 1, 2, 3, 4, 5, 6, 7, 7, 6, 5, 4, 3, 2][k], 320, 240)
+        np.testing.assert_array_equal(run.image_of(match.frame), expected)
+
+
+def test_a_truth_that_cannot_be_attributed_judges_nothing_wrong(tmp_path: Path, config: Config) -> None:
+    root = drive_twice(tmp_path / "twice")
+    truth = (root / "groundtruth.txt").read_text().splitlines()
+    (root / "groundtruth.txt").write_text("\n".join(truth[:8]))
+    folder = new_folder(tmp_path / "runs", "twice")
+    run = replay_to_folder(open_source(root), config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    assert run.metrics is not None
+    assert (run.metrics.accepted, run.metrics.accepted_true, run.metrics.accepted_false) == (6, 0, 0)
+    assert run.metrics.coverage == 2 / 14
+    assert any("restarts its clock 0 times and the images 1 times" in note for note in run.notes)
+    assert any(line.startswith("warning: the ground truth covers 2 of 14") for line in summary_lines(run))
+    assert "Warning" in (folder / "report.html").read_text()
+
+
+def test_odometry_places_the_frames_of_a_graph(bag: Path, tmp_path: Path, config: Config) -> None:
+    source = BagSource(bag, ground_truth_topic="/truth", odometry_from_poses=True)
+    folder = new_folder(tmp_path / "runs", "first")
+    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    graph = read_g2o(folder / "loop_closures.g2o")
+    assert [vertex[0, 3] for vertex in graph.vertices.values()] == [20.0 * place for place in PLACES]
+    steps = [edge for edge in graph.edges if edge.to == edge.from_ + 1]
+    assert len(steps) == len(PLACES) - 1
+    assert len(run.odometry) == 1
+
+
+def test_without_verification_its_figures_are_dashes(bag: Path, tmp_path: Path, config: Config) -> None:
+    source = BagSource(bag, ground_truth_topic="/truth")
+    folder = new_folder(tmp_path / "runs", "first")
+    off = config.with_values({"verification.enabled": False})
+    run = replay_to_folder(source, off, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    assert "after verification: AP -  max recall at 100 % precision -  F1max -" in summary_lines(run)
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["verified"] is None
+
+
+def test_a_folder_is_judged_from_the_command_line(
+    tmp_path: Path, grid_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a truth on another clock, slower than the images and out of phase."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, place in enumerate(PLACES):
+        cv2.imwrite(str(images / f"{i}.png"), cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR))
+    x = np.interp(np.arange(0, 12.01, 0.4), range(13), [20.0 * place for place in PLACES])
+    rows = [f"{100 + 0.4 * k:.3f} {at:.6f} 0 0 0 0 0 1" for k, at in enumerate(x)]
+    (tmp_path / "truth.txt").write_text("\n".join(rows))
+    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    arguments = ["replay", images, "--rate-hz", 1, "--model", grid_model_path, "--out", tmp_path / "runs"]
+    arguments += ["--ground-truth-file", tmp_path / "truth.txt", "--exclusion-s", 4, *settings]
+    assert run_cli(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "warning: the ground truth covers none of 13 frames" in said
+    (option,) = (word for word in said.split() if word.startswith("--ground-truth-offset-s="))
+    assert run_cli(*arguments, option, "--ground-truth-gap-s", 0.5, "--max-angle-deg", 40) == 0
+    said = capsys.readouterr().out
+    # seconds 7 and 11 lie within jumps that no camera makes, back to place 0 and on to place 99
+    assert "ground truth: covers 11 of 13 frames (84.6 %)" in said
+    assert "precision 1.000 (3 right, 0 wrong), recall 1.000 of 3 queries" in said
+    assert "warning: the ground truth covers 11 of 13 frames (85 %)" in said
+    assert "at most 0.5 s" in said
 
 
 @pytest.mark.parametrize(
