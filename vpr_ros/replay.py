@@ -112,7 +112,7 @@ class _Posed(NamedTuple):
 
 def _paths(odometry: Iterable[_Posed]) -> tuple[OdometryPath, ...]:
     """Cut into stretches whose poses compare: those of a segment of odometry."""
-    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: posed.segment))
+    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: (posed.name.session, posed.segment)))
     return tuple(
         OdometryPath({posed.name: posed.pose for posed in path}, all(posed.is_camera for posed in path))
         for path in paths
