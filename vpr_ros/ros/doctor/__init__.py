@@ -40,6 +40,10 @@ def graph_finding(graph: Graph) -> Finding:
     return Finding("ros graph", Level.OK, said)
 
 
+_TYPED = {"Image": "image", "CompressedImage": "image", "CameraInfo": "camera_info", "Odometry": "odom"}
+"""What findings about a type of message are called."""
+
+
 def type_findings(graph: Graph) -> list[Finding]:
     """Whom do topics of two types keep apart?"""
     found = []
@@ -47,12 +51,19 @@ def type_findings(graph: Graph) -> list[Finding]:
         offered = [s for s in graph.streams if s.topic == wanted.topic and s.type != wanted.type and s.publishers]
         if wanted.publishers and offered and wanted.type < offered[0].type:
             said = f"{wanted.topic} is published as {wanted.kind} and as {offered[0].kind}: who hears which is chance"
-            found.append(Finding("types", Level.WARNING, said, f"ros2 topic info -v {wanted.topic}    # rename one"))
+            found.append(
+                Finding(_TYPED[wanted.kind], Level.WARNING, said, f"ros2 topic info -v {wanted.topic}    # rename one")
+            )
         if offered and wanted.subscriptions and not wanted.publishers:
             who = " and ".join(sorted({endpoint.node for endpoint in wanted.subscriptions}))
             said = f"{who} wants {wanted.topic} as {wanted.kind}, and it is published as {offered[0].kind}: nothing arrives"
             found.append(
-                Finding("types", Level.WARNING, said, f"ros2 topic info -v {wanted.topic}    # another topic there")
+                Finding(
+                    _TYPED[wanted.kind],
+                    Level.WARNING,
+                    said,
+                    f"ros2 topic info -v {wanted.topic}    # another topic there",
+                )
             )
     return found
 
