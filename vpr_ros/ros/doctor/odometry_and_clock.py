@@ -28,7 +28,8 @@ def odometry_finding(graph: Graph, transport: str = "raw", max_age_s: float = 0.
             "odom", Level.WARNING, found, f"ros2 topic echo --once {stream.topic}    # and mend who publishes it"
         )
     image = graph.image(transport)
-    of_image, of_odometry = None if image is None else image.lag_s(), stream.lag_s()
+    of_image = None if image is None or image.stamp_ns() == 0 else image.lag_s()  # no stamp is another finding
+    of_odometry = stream.lag_s()
     if of_image is not None and of_odometry is not None and (apart := abs(of_image - of_odometry)) > max_age_s:
         found = f"{said}; its stamps and the images' are {apart:.2f} s apart, and {max_age_s:g} s are allowed"
         fix = "chronyc tracking    # on both machines; or node.max_odometry_age_s"
