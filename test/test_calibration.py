@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.calibration import Calibration, Calibrations, CameraForImage, camera_for_image, is_rectified
-from vpr_ros.types import Camera
+from vpr_ros.types import Camera, Frame
 
 K = (500.0, 0.0, 310.0, 0.0, 520.0, 250.0, 0.0, 0.0, 1.0)
 P = (450.0, 0.0, 300.0, -45.0, 0.0, 450.0, 230.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -333,3 +333,14 @@ def test_a_calibration_with_nan_does_not_change_from_message_to_message() -> Non
     stream = Calibrations()
     assert [stream.update(Calibration.of_info(Message())) for _ in range(3)] == ["", "", ""]
     assert hash(Calibration.of_info(Message())) == hash(Calibration.of_info(Message()))
+
+
+def test_a_frame_refuses_the_camera_of_another_image() -> None:
+    image = np.zeros((480, 640, 3), np.uint8)
+    right = camera(RIGHT)
+    assert Frame(1, image, right).camera == right
+    with pytest.raises(ValueError, match="for images of 320 x 240 px, and this one is 640 x 480 px"):
+        Frame(1, image, camera(RIGHT, 320, 240))
+    for wrong in (replace(right, fx=math.nan), replace(right, distortion=(math.inf,) * 4)):
+        with pytest.raises(ValueError, match="not finite"):
+            Frame(1, image, wrong)

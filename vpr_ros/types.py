@@ -94,6 +94,17 @@ class Frame:
     odometry_frame: str = ""
     received_ns: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for the camera of another image: `calibration.camera_for_image` judges which one belongs to it."""
+        if self.camera is None:
+            return
+        height, width = self.image.shape[:2]
+        if (self.camera.width, self.camera.height) != (width, height):
+            size = f"{self.camera.width} x {self.camera.height} px"
+            raise ValueError(f"the camera is for images of {size}, and this one is {width} x {height} px")
+        if not np.isfinite([*self.camera.matrix.ravel(), *self.camera.distortion]).all():
+            raise ValueError("the camera's intrinsics are not finite")
+
 
 class FrameRef(NamedTuple):
     """Names a frame: a clock may restart, so that a stamp alone is that of several."""
