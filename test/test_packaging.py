@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own level and from those below; everything on the top level is a shell of its own.
 LEVELS = (
-    {"errors", "types", "config", "rotations", "images", "share", "stopwatch", "whole_file"},
+    {"errors", "types", "config", "rotations", "images", "grey", "share", "stopwatch", "whole_file"},
     {
         "model",
         "engines",
@@ -27,6 +27,9 @@ LEVELS = (
         "matching",
         "calibration",
         "local_features",
+        "own_body",
+        "static_region",
+        "ignored_regions",
         "verification",
     },
     {"loop_detector"},
