@@ -193,6 +193,24 @@ class VerificationConfig:
         low=0.0,
         high=1.0,
     )
+    ignore: str = parameter(
+        "",
+        "parts of the picture whose local features are left out, like the robot's own body: rectangles x y width height as "
+        "shares of the picture and mask images (black is ignored), separated by commas: 0 0.75 1 0.25, mask.png; of a rig "
+        "front: 0 0.75 1 0.25; rear: mask.png",
+    )
+    learn_static: bool = parameter(
+        True,
+        "learn per camera what never changes in its picture while the robot moves, and leave out local features there",
+    )
+    min_motion_px: float = parameter(
+        2.0,
+        "matched features that move less in the shrunk picture count only where all of the picture matches; 0: they always "
+        "count",
+        unit="px",
+        low=0.0,
+        high=100.0,
+    )
     max_candidates: int = parameter(3, "candidates of the best place that are verified", low=1, high=100)
     max_ratio: float = parameter(
         0.85, "Lowe's ratio test: nearest over second nearest descriptor distance", low=0.1, high=1.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -15,10 +15,12 @@ from vpr_ros.config import Config
 from vpr_ros.drive_clock import DriveClock
 from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
 from vpr_ros.errors import ConfigError, FrameOrderError
+from vpr_ros.ignored_regions import IgnoredRegions
 from vpr_ros.keyframes import is_new_keyframe
 from vpr_ros.matching import Island, Links, Now, consistent_count, eligible_stop, is_ambiguous, islands, left_stop
 from vpr_ros.odometry import OdometryFollower, Report
 from vpr_ros.place_map import PlaceMap
+from vpr_ros.static_region import StaticRegion
 from vpr_ros.types import (
     Descriptor,
     Frame,
@@ -32,7 +34,7 @@ from vpr_ros.types import (
     Thumbnail,
     Verification,
 )
-from vpr_ros.verification import GeometricVerifier
+from vpr_ros.verification import GeometricVerifier, not_ignored
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -99,6 +101,8 @@ class LoopDetector:
         self.engine = engine
         self.map = PlaceMap(engine.model.dim) if place_map is None else place_map
         self._verifier = GeometricVerifier(config.verification)
+        self._ignored = IgnoredRegions(config.verification.ignore, config.node.camera_names)
+        self._static_regions: dict[str, StaticRegion] = defaultdict(StaticRegion)
         self._features_of_keyframe = lru_cache(FEATURE_CACHE)(self._extract_keyframe)
         self._links = self._links_of_map()
         self._stage = stage
@@ -125,7 +129,8 @@ class LoopDetector:
     def reconfigure(self, config: Config) -> None:
         """Use other parameters from the next frame on; the map and the session stay. Raises ConfigError."""
         _require_mask(config, self.engine)
-        self.config = config
+        ignored = IgnoredRegions(config.verification.ignore, config.node.camera_names)
+        self.config, self._ignored = config, ignored
         self._verifier = GeometricVerifier(config.verification)
         self._features_of_keyframe.cache_clear()
         self._links = self._links_of_map()
@@ -140,8 +145,8 @@ class LoopDetector:
         """Look the frame up in the map, then add it if it is a keyframe.
 
         `with_mask` puts what the model attended to into the answer. Raises FrameOrderError, without a trace in the map,
-        for a frame that is not newer than its camera's last one or too far behind the other cameras, and ModelError for a
-        mask that the model does not have.
+        for a frame that is not newer than its camera's last one or too far behind the other cameras, ModelError for a mask
+        that the model does not have, and ConfigError for an ignored region that does not fit the image.
         """
         (answer,) = self.process_batch([frame], with_mask)
         if isinstance(answer, FrameOrderError):
@@ -156,6 +161,10 @@ class LoopDetector:
         if not frames:
             return []
         images = [frame.image for frame in frames]
+        for frame in frames:
+            self._ignored.mask(
+                frame.camera_name, *frame.image.shape[1::-1]
+            )  # a mask that does not fit is refused at once
         masks: Iterable[Mask | None] = repeat(None, len(frames))
         with self._stage("describe"):
             if with_mask or self._weighs_features:
@@ -267,6 +276,8 @@ class LoopDetector:
         features = self._verifier.extract(image)
         if self._weighs_features and query.mask is not None:
             features = self._verifier.attended(features, query.mask, image.shape[1], image.shape[0])
+        for mask in self._ignored_by(query.frame):
+            features = not_ignored(features, mask)
         results = []
         for candidate in place.candidates[: self.config.verification.max_candidates]:
             camera = self.map.keyframes[candidate.keyframe_id].camera
@@ -274,6 +285,18 @@ class LoopDetector:
             verification = self._verifier.verify(features, query.frame.camera, seen, camera)
             results.append(((candidate.keyframe_id, candidate.similarity), verification))
         return max(results, key=lambda result: result[1].inliers)
+
+    def _ignored_by(self, frame: Frame) -> Iterator[Mask]:
+        """Masks of what is not looked at: what the user excluded, and what was learnt never to change."""
+        masks = [self._ignored.mask(frame.camera_name, *frame.image.shape[1::-1])]
+        if self.config.verification.learn_static:
+            masks.append(self._static_regions[frame.camera_name].mask)
+        return (mask for mask in masks if mask is not None)
+
+    @property
+    def static_shares(self) -> dict[str, float]:
+        """How much of each camera's picture was learnt never to change while the robot moves, from 0 to 1."""
+        return {camera: region.share for camera, region in self._static_regions.items()}
 
     def _is_rigid(self, verification: Verification) -> bool:
         needed = self.config.verification
@@ -318,7 +341,7 @@ class LoopDetector:
         if not is_new_keyframe(query.elapsed_ns, query.descriptor, pose, stream.keyframe, self.config.keyframe):
             return None
         with self._stage("remember"):
-            thumbnail = self._verifier.thumbnail(frame.image) if self.config.verification.enabled else None
+            thumbnail = self._thumbnail(frame) if self.config.verification.enabled else None
             keyframe = Keyframe(
                 id=len(self.map),
                 session=self.session,
@@ -337,6 +360,12 @@ class LoopDetector:
         stream.keyframe = keyframe
         self._odometry.notice_view(frame.camera_name, query.descriptor, self.config.exclusion.away_similarity)
         return keyframe.id
+
+    def _thumbnail(self, frame: Frame) -> Thumbnail:
+        grey, scale = self._verifier.shrink(frame.image)
+        if self.config.verification.learn_static:
+            self._static_regions[frame.camera_name].observe(grey)
+        return self._verifier.encode(grey, scale)
 
 
 def _require_mask(config: Config, engine: Engine) -> None:

@@ -128,10 +128,14 @@ class OdometryFix:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalFeatures:
-    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32."""
+    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32.
+
+    `size_px` is width and height of the image, None where that is not known.
+    """
 
     points: NDArray[np.float32]
     descriptors: NDArray[np.uint8] | NDArray[np.float32]
+    size_px: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -183,7 +187,8 @@ class Verification:
     `coverage` is the share of the query image's 4 x 4 cells that hold an inlier.
     `match_from_query` takes points of the query camera to the match camera, which may be two cameras of a rig; its
     translation has unit length (one camera cannot see scale) and is None without intrinsics. `covariance` is (6, 6):
-    x y z in m, then rotation in rad.
+    x y z in m, then rotation in rad. `still` counts the feature matches that were left out because they stay at their pixel
+    while the rest of the picture differs: the robot's own body.
     """
 
     inliers: int
@@ -191,6 +196,7 @@ class Verification:
     coverage: float
     match_from_query: Pose | None = None
     covariance: NDArray[np.float64] | None = None
+    still: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
