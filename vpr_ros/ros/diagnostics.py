@@ -195,6 +195,10 @@ class Diagnostics:
                 "map fault": self.map_fault or "none",
                 "last event": self._last_event or "none",
             }
+            values |= {
+                f"ignored, for it never changes {camera} (%)".replace("  ", " "): f"{100 * share:.0f}"
+                for camera, share in self._detector.static_shares.items()
+            }
             values |= {f"{kind} events": count for kind, count in self._events.items()}
         for stage, seconds in (self._stopwatch.seconds if self._stopwatch else {}).items():
             for percent in (50, 90, 99):
