@@ -89,6 +89,7 @@ def replay_to_folder(
     notes = list(source.notes)
     if done.out_of_order:
         notes.append(f"{done.out_of_order} frames were not newer than the one before and were left out")
+    notes += done.detector.notes
     model = done.detector.engine.model
     run = Run(
         name=source.name,
