@@ -49,6 +49,17 @@ def test_a_picture_of_full_contrast_is_not_touched() -> None:
     assert stretched(grey) is grey
 
 
+def test_what_a_mask_ignores_has_no_say() -> None:
+    foggy = np.clip(cv2.cvtColor(texture(1, 320, 240), cv2.COLOR_RGB2GRAY) * 0.1 + 160, 0, 255).astype(np.uint8)
+    bumper = foggy.copy()
+    bumper[180:] = cv2.cvtColor(texture(2, 320, 60), cv2.COLOR_RGB2GRAY)
+    mask = np.ones((24, 32), np.float32)
+    mask[18:] = 0
+    assert span(stretched(bumper)[:180]) < 60
+    np.testing.assert_array_equal(stretched(bumper, mask)[:180], stretched(foggy[:180]))
+    assert stretched(bumper, mask * 0).shape == bumper.shape
+
+
 @pytest.mark.parametrize("level", [0, 7, 128, 255])
 def test_a_constant_picture_stays_constant(level: int) -> None:
     grey = np.full((48, 64), level, np.uint8)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from unittest.mock import Mock
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -583,3 +586,83 @@ def test_no_camera_of_a_rig_is_ever_matched_with_the_recent_past(
             if seen.session == match.session:
                 assert match.stamp_ns - seen.stamp_ns >= time_s * 1e9
                 assert seen.id not in last_own
+
+
+BODY = {
+    "verification.enabled": True,
+    "match.min_similarity": -1.0,  # however well the descriptor knows places, geometry alone has to tell them apart
+    "match.max_ambiguity": 1.0,
+}
+
+
+def on_robot(place: int, second: float, shift: int = 0, camera_name: str = "", body: int = 500) -> Frame:
+    """As `frame`, with the robot's textured bumper in the lowest quarter."""
+    seen = frame(place, second, shift, camera_name=camera_name)
+    image = seen.image.copy()
+    image[180:] = texture(body, 320, 240)[180:]
+    return replace(seen, image=image, camera=None)
+
+
+@pytest.mark.parametrize("learn_static", [True, False])
+def test_a_bumper_closes_no_loops_and_hinders_none(engine: Engine, learn_static: bool) -> None:
+    loops = detector(engine, **BODY, verification__learn_static=learn_static)
+    away = [loops.process(on_robot(place, place)) for place in range(30)]
+    assert not any(match.accepted for match in away)
+    back = [loops.process(on_robot(place, 40 + place, shift=12)) for place in range(10, 20)]
+    assert [match.match_id for match in back if match.accepted] == list(range(10, 20))
+    assert loops.static_shares.get("", 0.0) == pytest.approx(0.25 if learn_static else 0.0, abs=0.04)
+
+
+def test_on_the_first_frame_after_a_map_was_loaded(engine: Engine) -> None:
+    """Nothing is learnt yet: the two pictures alone decide."""
+    loops = detector(engine, **BODY)
+    for place in range(12):
+        loops.process(on_robot(place, place))
+    for place, shift, expected in ((3, 0, True), (3, 12, True), (40, 0, False)):
+        later = LoopDetector(loops.config, engine, loops.map, session="later")
+        later._static_regions.clear()
+        assert later.process(on_robot(place, 1000, shift)).accepted is expected
+
+
+@pytest.mark.parametrize("take", [frame, on_robot])
+def test_the_same_recording_twice_closes_all_along(engine: Engine, take: Callable[[int, float], Frame]) -> None:
+    """Every picture of the second lap is one of the first: nothing in it moved."""
+    loops = detector(engine, **BODY)
+    first = [loops.process(take(place, place)) for place in range(25)]
+    second = [loops.process(take(place, 100 + place)) for place in range(25)]
+    assert not any(match.accepted for match in first)
+    assert [match.match_id for match in second if match.accepted] == list(range(25))
+
+
+def test_each_camera_of_a_rig_has_its_own_body(engine: Engine) -> None:
+    loops = detector(engine, **BODY)
+    for place in range(16):
+        loops.process(on_robot(place, place, camera_name="front"))
+        loops.process(frame(100 + place, place + 0.1, camera_name="rear"))
+    assert loops.static_shares["front"] == pytest.approx(0.25, abs=0.04)
+    assert loops.static_shares["rear"] < 0.01
+    (note,) = loops.notes
+    assert re.match(r"2\d% of the picture of camera front does not change while the robot moves", note)
+
+
+def test_what_the_user_ignores_takes_no_part(engine: Engine) -> None:
+    loops = detector(engine, **BODY, verification__learn_static=False, verification__ignore="0 0.75 1 0.25")
+    for place in range(8):
+        loops.process(on_robot(place, place))
+    found = loops.process(on_robot(3, 20, shift=12))
+    assert found.accepted
+    assert found.verification is not None
+    assert found.verification.still == 0, "the bumper was not even looked at"
+
+
+def test_an_ignored_region_that_does_not_fit_is_refused_and_leaves_no_trace(engine: Engine, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((100, 400), 255, np.uint8))
+    loops = detector(engine, **BODY, verification__ignore=str(tmp_path / "mask.png"))
+    with pytest.raises(ConfigError, match=r"verification\.ignore: the mask image has 400 x 100 px"):
+        loops.process(frame(0, 0))
+    assert len(loops.map) == 0
+    with pytest.raises(ConfigError, match="is not within the picture"):
+        detector(engine, verification__ignore="0 0 2 2")
+    with pytest.raises(ConfigError, match="is not within the picture"):
+        loops.reconfigure(loops.config.with_values({"verification.ignore": "0 0 2 2"}))
+    assert loops.config.verification.ignore.endswith("mask.png"), "what is refused changes nothing"

@@ -87,14 +87,22 @@ def test_where_nothing_can_be_said_nothing_is_left_out() -> None:
 def test_chance_decides_about_the_same_everywhere(seed: int, repeated: float) -> None:
     rng = np.random.default_rng(seed)
     cells = rng.uniform(0, [25, 18], (600, 2))
-    assert is_everywhere(cells, rng.random(600) < repeated)
+    assert is_everywhere(cells, rng.random(600) < repeated, np.array([25.0, 18.0]))
 
 
 @settings(deadline=None)
 @given(st.integers(0, 1000), st.floats(0.05, 0.4))
 def test_a_corner_of_the_picture_is_not_everywhere(seed: int, share: float) -> None:
     cells = np.random.default_rng(seed).uniform(0, [25, 18], (600, 2))
-    assert not is_everywhere(cells, cells[:, 0] < share * 25)
+    assert not is_everywhere(cells, cells[:, 0] < share * 25, np.array([25.0, 18.0]))
+
+
+def test_a_body_that_is_all_there_is_to_see_is_left_out() -> None:
+    """In fog or at night, in both pictures."""
+    query, match, same = views(np.ones(600, bool))
+    seen = query.points[:, 1] > 0.72 * HEIGHT
+    query, match = (LocalFeatures(f.points[seen], f.descriptors[seen], f.size_px) for f in (query, match))
+    assert all(left_out(query, match, same[: seen.sum()]))
 
 
 def photo(place: int, shift: int = 0) -> Image:

@@ -77,9 +77,9 @@ def test_a_robot_that_stands_learns_nothing() -> None:
     """However long, whoever walks past, and though its picture is noisy."""
     rng, region, learnt = np.random.default_rng(0), StaticRegion(), 0
     for moment in range(10 * MIN_VIEWS):
-        image = world(0).astype(np.float64) + rng.normal(0, 5, (HEIGHT, WIDTH))
-        left = moment * 9 % (WIDTH - 60)
-        image[80:, left : left + 60] = grey(3)[80:, :60]
+        image = world(0).astype(np.float64) + rng.normal(0, 3, (HEIGHT, WIDTH))
+        left = moment * 9 % (WIDTH - 40)
+        image[80:, left : left + 40] = grey(3)[80:, :40]
         learnt += region.observe(np.clip(image, 0, 255).astype(np.uint8))
     assert learnt == 1
     assert region.mask is None

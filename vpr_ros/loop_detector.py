@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -15,6 +15,7 @@ from vpr_ros.config import Config
 from vpr_ros.drive_clock import DriveClock
 from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
 from vpr_ros.errors import ConfigError, FrameOrderError
+from vpr_ros.grey import both, stretched
 from vpr_ros.ignored_regions import IgnoredRegions
 from vpr_ros.keyframes import is_new_keyframe
 from vpr_ros.matching import Island, Links, Now, consistent_count, eligible_stop, is_ambiguous, islands, left_stop
@@ -34,7 +35,10 @@ from vpr_ros.types import (
     Thumbnail,
     Verification,
 )
-from vpr_ros.verification import GeometricVerifier, not_ignored
+from vpr_ros.verification import GeometricVerifier
+
+NOTABLE_SHARE = 0.03
+"""Of a picture that never changes. On a straight road about 0.01 does not, about the vanishing point."""
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -273,11 +277,9 @@ class LoopDetector:
     def _verify(self, query: _Query, place: Island) -> tuple[tuple[int, float], Verification]:
         """The candidate of the place with the most inliers: the nearest view, not only a view of the same street."""
         image = query.frame.image
-        features = self._verifier.extract(image)
+        features = self._verifier.extract(image, self._counted(query.frame))
         if self._weighs_features and query.mask is not None:
             features = self._verifier.attended(features, query.mask, image.shape[1], image.shape[0])
-        for mask in self._ignored_by(query.frame):
-            features = not_ignored(features, mask)
         results = []
         for candidate in place.candidates[: self.config.verification.max_candidates]:
             camera = self.map.keyframes[candidate.keyframe_id].camera
@@ -286,17 +288,26 @@ class LoopDetector:
             results.append(((candidate.keyframe_id, candidate.similarity), verification))
         return max(results, key=lambda result: result[1].inliers)
 
-    def _ignored_by(self, frame: Frame) -> Iterator[Mask]:
-        """Masks of what is not looked at: what the user excluded, and what was learnt never to change."""
-        masks = [self._ignored.mask(frame.camera_name, *frame.image.shape[1::-1])]
-        if self.config.verification.learn_static:
-            masks.append(self._static_regions[frame.camera_name].mask)
-        return (mask for mask in masks if mask is not None)
+    def _counted(self, frame: Frame) -> Mask | None:
+        """Where local features count: not in what the user excluded, nor in what was learnt never to change."""
+        ignored = self._ignored.mask(frame.camera_name, *frame.image.shape[1::-1])
+        static = self._static_regions[frame.camera_name].mask if self.config.verification.learn_static else None
+        return both(ignored, static)
 
     @property
     def static_shares(self) -> dict[str, float]:
         """How much of each camera's picture was learnt never to change while the robot moves, from 0 to 1."""
         return {camera: region.share for camera, region in self._static_regions.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people about what was learnt from the drive."""
+        return [
+            f"{share:.0%} of the picture{f' of camera {camera}' if camera else ''} does not change while the robot moves (its "
+            "own body?): local features there are ignored"
+            for camera, share in self.static_shares.items()
+            if share >= NOTABLE_SHARE
+        ]
 
     def _is_rigid(self, verification: Verification) -> bool:
         needed = self.config.verification
@@ -364,8 +375,8 @@ class LoopDetector:
     def _thumbnail(self, frame: Frame) -> Thumbnail:
         grey, scale = self._verifier.shrink(frame.image)
         if self.config.verification.learn_static:
-            self._static_regions[frame.camera_name].observe(grey)
-        return self._verifier.encode(grey, scale)
+            self._static_regions[frame.camera_name].observe(stretched(grey))
+        return self._verifier.encode(grey, scale, self._counted(frame))
 
 
 def _require_mask(config: Config, engine: Engine) -> None:

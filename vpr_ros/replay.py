@@ -164,6 +164,7 @@ def replay_to_folder(
         notes.append(
             f"{done.out_of_order} frames were not newer than the one before, or their stamps odd, and were left out"
         )
+    notes += done.detector.notes
     model = done.detector.engine.model
     run = Run(
         name=source.name,

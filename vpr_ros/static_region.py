@@ -19,7 +19,9 @@ MEMORY = 16
 """Views over which the mean is taken: what moves away is unlearnt in about five, what is new is learnt in about twenty."""
 MIN_VIEWS = 10
 MAX_LIKENESS = 0.7
-"""Views more alike than this teach nothing: the robot stands, or crawls. A body that fills half of the picture gives 0.5."""
+"""Views more alike than this teach nothing: the robot stands, or crawls. A body in a quarter of the picture gives 0.5."""
+ENOUGH = 0.2
+"""Mean strength of a gradient that counts in full for how alike two views are."""
 MIN_COHERENCE = 0.65
 WINDOW_PX = 9
 WEAK = 4.0
@@ -86,6 +88,11 @@ def _directions(grey: Grey) -> Field:
 
 
 def _likeness(a: Field, b: Field) -> float:
-    """1 for equal directions everywhere, about 0 for other views, each pixel counting by its strength in both."""
-    both = cv2.magnitude(a[0], a[1]).ravel() @ cv2.magnitude(b[0], b[1]).ravel()
-    return float(a.ravel() @ b.ravel()) / max(float(both), 1e-6)
+    """1 for equal directions everywhere, about 0 for other views.
+
+    Each pixel counts by its strength, but no more than ENOUGH: a sharp bumper would outweigh all of a foggy world.
+    """
+    strength = cv2.sqrt(cv2.magnitude(a[0], a[1]) * cv2.magnitude(b[0], b[1])) + 1e-6
+    weight = np.minimum(strength, ENOUGH)
+    cosine = (a[0] * b[0] + a[1] * b[1]) / (strength * strength)
+    return float((weight * cosine).sum() / weight.sum())

@@ -40,11 +40,12 @@ class GeometricVerifier:
         return self.encode(*self.shrink(image))
 
     def shrink(self, image: Image) -> tuple[Grey, float]:
-        """The grey picture (h, w) that local features are found in, and its scale."""
+        """The grey picture (h, w) that local features are found in once it is stretched, and its scale."""
         return shrunk_grey(image, self._config.max_size_px)
 
-    def encode(self, grey: Grey, scale: float) -> Thumbnail:
-        """Of what `shrink` made."""
+    def encode(self, grey: Grey, scale: float, mask: Mask | None = None) -> Thumbnail:
+        """Of what `shrink` made; what a mask over the image ignores has no say in how it is stretched."""
+        grey = stretched(grey, mask)
         return Thumbnail(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes(), scale)
 
     def attended(self, features: LocalFeatures, mask: Mask, width: int, height: int) -> LocalFeatures:
@@ -54,16 +55,19 @@ class GeometricVerifier:
         """
         return _where(features, mask_at(mask, features.points, width, height) >= self._config.min_attention)
 
-    def extract(self, image: Image | Thumbnail) -> LocalFeatures:
+    def extract(self, image: Image | Thumbnail, mask: Mask | None = None) -> LocalFeatures:
         """Local features of an image, or of what `thumbnail` kept of one; points in px of the original image.
 
-        A thumbnail that cannot be decoded has none.
+        Only those where a mask over the image is at least 0.5. A thumbnail that cannot be decoded has none.
         """
         if not isinstance(image, Thumbnail):
-            return self._detect(*self.shrink(image), (image.shape[1], image.shape[0]))
-        grey = cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if image.jpeg else None
-        if grey is None:
-            grey = np.zeros((1, 1), np.uint8)
+            grey, scale = self.shrink(image)
+            features = self._detect(stretched(grey, mask), scale, (image.shape[1], image.shape[0]))
+            if mask is None:
+                return features
+            return _where(features, mask_at(mask, features.points, *image.shape[1::-1]) >= 0.5)
+        decoded = cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if image.jpeg else None
+        grey = np.zeros((1, 1), np.uint8) if decoded is None else decoded
         width, height = (round(length / image.scale) for length in grey.shape[::-1])
         return self._detect(stretched(grey), image.scale, (width, height))  # older maps' are not stretched yet
 
@@ -153,13 +157,6 @@ class GeometricVerifier:
             pose, query_rays, match_rays, PIXEL_NOISE / focal, self._config.unknown_scale_sigma_m
         )
         return Verification(result.inliers, result.inlier_ratio, result.coverage, pose, spread)
-
-
-def not_ignored(features: LocalFeatures, mask: Mask) -> LocalFeatures:
-    """Those features that lie where a mask over their image is at least 0.5."""
-    if features.size_px is None:
-        return features
-    return _where(features, mask_at(mask, features.points, *features.size_px) >= 0.5)
 
 
 def _where(features: LocalFeatures, kept: NDArray[np.bool_]) -> LocalFeatures:
