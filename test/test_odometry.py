@@ -96,6 +96,7 @@ def test_a_reset_after_a_pause_too() -> None:
     drive.segments(straight(40.0, 30))
     drive.elapsed_ns += 20 * S
     assert drive.segments(straight(0.3, 5))[-1] == 1
+    assert "after 20 s of silence" in drive.events[0][1]
 
 
 def test_a_turn_that_no_robot_makes_is_a_jump() -> None:
@@ -123,7 +124,11 @@ def test_of_two_publishers_on_one_topic_the_first_is_followed() -> None:
 
 def test_poses_in_millimetres_are_not_used() -> None:
     drive = Drive(period_s=0.1)
-    assert set(drive.segments(straight(0.0, 30, step=1000.0))[1:]) == {None}
+    for i, one in enumerate(straight(0.0, 30, step=1000.0)):
+        assert (drive.segments([one]) == [0]) == (i == 0)
+        drive.follower.notice_view("", view(i), 0.5)
+    assert drive.kinds == ["odometry"]
+    assert "is it in metres?" in drive.events[0][1]
 
 
 def test_after_a_silence_the_path_is_unknown() -> None:

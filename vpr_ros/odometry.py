@@ -21,6 +21,8 @@ Report = Callable[[str, str], None]
 LARGEST_M = 1e8
 """No coordinate is larger: UTM and Earth-centred ones end at 1e7 m."""
 AGREEING_POSES = 3
+UNUSABLE_POSES = 10
+"""So many in a row that follow neither the segment nor each other are worth a line."""
 SLACK_M, SLACK_DEG = 1.0, 60.0
 """A step this large is never a jump: corrections of a running filter, and turns on the spot between two images."""
 FIRST_SPEED, SPEED_FLOOR, SPEED_FACTOR = 100.0, 5.0, 3.0
@@ -64,6 +66,7 @@ class OdometryFollower:
         """The last pose that was a movement, not noise."""
         self._travelled_m = 0.0
         self._withheld: list[_Sample] = []
+        self._withheld_in_a_row = 0
         self._views: dict[str, Descriptor] = {}
         """What each camera saw first since odometry last moved."""
         self._strange_views = 0
@@ -103,6 +106,8 @@ class OdometryFollower:
         if self._last is None or camera_name not in self._views:
             self._views[camera_name] = descriptor
             return
+        if self._withheld:
+            return
         is_strange = float(self._views[camera_name] @ descriptor) < least_similarity
         self._strange_views = self._strange_views + 1 if is_strange else 0
         if self._strange_views >= STRANGE_VIEWS:
@@ -122,6 +127,7 @@ class OdometryFollower:
         if self._withheld:
             self._report("odometry outlier", f"an odometry pose {_apart(self._withheld[0], sample)} away was left out")
             self._withheld.clear()
+        self._withheld_in_a_row = 0
         assert self._last is not None
         if 0 <= self._last.elapsed_ns - sample.elapsed_ns < LONGEST_STEP_S * 1e9:
             return self._fix(sample)  # another camera's frame, a little late: its step is counted already
@@ -135,8 +141,12 @@ class OdometryFollower:
 
     def _withhold_or_begin(self, sample: _Sample) -> OdometryFix | None:
         if self._withheld and not _is_plausible(self._withheld[-1], sample, None):
+            if self._withheld_in_a_row == UNUSABLE_POSES:
+                step = f"{_apart(self._withheld[-1], sample)} in {_duration_s(self._withheld[-1], sample):.2f} s"
+                self._report("odometry", f"odometry is not used: no robot moves so ({step}); is it in metres?")
             self._withheld.clear()
         self._withheld.append(sample)
+        self._withheld_in_a_row += 1
         if len(self._withheld) < AGREEING_POSES:
             return self._without_pose(sample.elapsed_ns)
         assert self._last is not None
@@ -144,9 +154,12 @@ class OdometryFollower:
         if first.frame_name != self._last.frame_name:
             what = f"odometry changed from frame {self._last.frame_name!r} to {first.frame_name!r}"
         else:
-            what = f"odometry jumped by {_apart(self._last, first)}"
+            silence_s = _duration_s(self._last, first)
+            after = f" after {silence_s:.0f} s of silence" if silence_s > LONGEST_STEP_S else ""
+            what = f"odometry jumped by {_apart(self._last, first)}{after}"
         self._report("odometry jump", f"{what}: poses before and after are not compared")
         self._withheld.clear()
+        self._withheld_in_a_row = 0
         return self._begin(sample)
 
     def _rest_at(self, pose: Pose) -> None:

@@ -21,6 +21,7 @@ from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
+from vpr_ros.sources.base import TRUE_ODOMETRY
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Frame, FrameRef, PlaceMatch, Pose
@@ -86,8 +87,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         numbers[name] = number
         fix = matches[-1].odometry
         if fix is not None and fix.odom_from_body is not None:
-            is_camera = frame.odometry_frame.endswith(f"/{frame.frame_id}")
-            odometry.append(_Posed(name, fix.odom_from_body, is_camera, fix.segment))
+            odometry.append(_Posed(name, fix.odom_from_body, _is_of_camera(frame), fix.segment))
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
     return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
 
@@ -95,6 +95,12 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
 def _once(texts: Sequence[str]) -> str:
     """The first of several events of a kind, and how many there were."""
     return texts[0] if len(texts) == 1 else f"{texts[0]} (the first of {len(texts)} such events)"
+
+
+def _is_of_camera(frame: Frame) -> bool:
+    """Whether the body of its odometry is known to be the camera itself."""
+    named = bool(frame.frame_id) and frame.odometry_frame.endswith(f"/{frame.frame_id}")
+    return named or frame.odometry_frame == TRUE_ODOMETRY
 
 
 class _Posed(NamedTuple):
@@ -106,7 +112,7 @@ class _Posed(NamedTuple):
 
 def _paths(odometry: Iterable[_Posed]) -> tuple[OdometryPath, ...]:
     """Cut into stretches whose poses compare: those of a segment of odometry."""
-    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: posed.segment))
+    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: (posed.name.session, posed.segment)))
     return tuple(
         OdometryPath({posed.name: posed.pose for posed in path}, all(posed.is_camera for posed in path))
         for path in paths

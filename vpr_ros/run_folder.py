@@ -105,7 +105,8 @@ def _curve_figures(curve: Curve | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+    # rounded down, as in the report: 100 % means all
+    return "-" if value is None else f"{np.floor(1000.0 * value + 1e-9) / 10.0:.1f} %"
 
 
 def _share(value: float | None) -> str:

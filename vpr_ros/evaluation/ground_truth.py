@@ -16,6 +16,7 @@ from vpr_ros.types import FrameRef
 NO_FRAME = -1
 """Stands for "no such frame" in arrays of indices."""
 
+_NOT_LOOKED_FOR = -2
 _BLOCK = 64
 """Queries compared with all frames at once: 64 x 20,000 float64 is 10 MB."""
 _COSINE_SLACK = 1e-9
@@ -126,8 +127,10 @@ class GroundTruth:
         self.poses: NDArray[np.float64] = matrices[order]
         self._index = {frame: i for i, frame in enumerate(self.frames)}
         self._has_pose = is_known(self.poses)
+        self._rank = np.cumsum(self._has_pose) - 1
         self._places = self.poses[:, :3, 3].T.copy()
         longest_ns = max(self._exclusion_ns, round(self.protocol.gap_s * 1e9))
+        self._outside = np.full(len(frames), _NOT_LOOKED_FOR, dtype=np.intp)
         self._running_ns = _running(session[order], stamps[order], longest_ns)
         self._hole = _last_hole(self._has_pose, self._running_ns, longest_ns)
 
@@ -167,11 +170,7 @@ class GroundTruth:
         correct = self._alike(squared, cosine, self.protocol.match_m)
         correct[both] &= self._running_ns[j] < self._running_ns[i] - self._exclusion_ns
         suspects = np.flatnonzero(correct)
-        left = np.concatenate(
-            [np.zeros(0, dtype=np.intp)]
-            + [self._last_outside(queries[suspects[k : k + _BLOCK]]) for k in range(0, len(suspects), _BLOCK)]
-        )
-        stayed = suspects[left <= matches[suspects]]
+        stayed = suspects[self._last_outside(queries[suspects]) <= matches[suspects]]
         correct[stayed] = False
         known = both
         known[stayed] &= ~self._hole_between(queries[stayed], matches[stayed])
@@ -198,7 +197,8 @@ class GroundTruth:
         old = alike & is_shown[near] & (self._running_ns[near] < before[:, None])
         if not old.any():
             return np.full(len(queries), NO_FRAME), np.zeros(len(queries), dtype=bool)
-        revisit = old & (near < self._last_outside(queries, near, alike)[:, None])
+        self._look_outside(queries, near, alike)
+        revisit = old & (near < self._outside[queries][:, None])
         best = near[np.where(revisit, squared, np.inf).argmin(axis=1)]
         found = revisit.any(axis=1)
         holes = self._hole_between(queries[:, None], near[None, :])
@@ -220,21 +220,23 @@ class GroundTruth:
         cosine = (query[:, :3, :3].reshape(-1, 9) @ rotations.T - 1.0) / 2.0
         return near, self._alike(squared, cosine, self.protocol.revisit_m), squared
 
-    def _last_outside(
-        self,
-        queries: NDArray[np.intp],
-        near: NDArray[np.intp] | None = None,
-        alike: NDArray[np.bool_] | None = None,
-    ) -> NDArray[np.intp]:
-        """For each query (B,) the last frame before it with a pose that is not alike, NO_FRAME if there is none."""
-        if near is None or alike is None:
-            near, alike, _ = self._near(queries, int(queries.max()))
-        stop = int(queries.max())
-        outside = np.tile(self._has_pose[:stop], (len(queries), 1))
-        outside[:, near] &= ~alike
-        outside &= np.arange(stop) < queries[:, None]
-        last = stop - 1 - outside[:, ::-1].argmax(axis=1) if stop else np.zeros(len(queries), dtype=np.intp)
-        return np.where(outside.any(axis=1), last, NO_FRAME)
+    def _last_outside(self, queries: NDArray[np.intp]) -> NDArray[np.intp]:
+        """For each query (Q,) the last frame before it with a pose that is not alike, NO_FRAME if there is none."""
+        missing = np.unique(queries[self._outside[queries] == _NOT_LOOKED_FOR])
+        for start in range(0, len(missing), _BLOCK):
+            block = missing[start : start + _BLOCK]
+            near, alike, _ = self._near(block, int(block.max()))
+            self._look_outside(block, near, alike)
+        return self._outside[queries]
+
+    def _look_outside(self, queries: NDArray[np.intp], near: NDArray[np.intp], alike: NDArray[np.bool_]) -> None:
+        """Find what `_last_outside` gives for a block of queries (B,), from what `_near` found."""
+        # those alike that lead up to the query without a gap: the k-th of them, counted back, is k frames before it
+        before = alike & (near < queries[:, None])
+        count = before[:, ::-1].cumsum(axis=1)[:, ::-1]
+        stayed = (before & (self._rank[near] == self._rank[queries][:, None] - count)).sum(axis=1)
+        last = self._rank[queries] - 1 - stayed
+        self._outside[queries] = np.where(last >= 0, np.flatnonzero(self._has_pose)[last], NO_FRAME)
 
     def _hole_between(self, queries: NDArray[np.intp], matches: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whether the camera may have been anywhere between two frames: a pose is missing there, or a session ended."""

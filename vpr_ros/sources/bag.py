@@ -264,7 +264,7 @@ def _truth(bag: Bag, topic: str) -> Truth:
         raise SourceError(f"{bag.path}: {topic} holds no readable pose")
     total = len(poses) + unusable
     notes = (f"{topic}: {unusable} of {total} messages hold no pose and are not used",) if unusable else ()
-    return Truth(topic, tuple(stamps), np.array(poses), notes)
+    return Truth(topic, tuple(stamps), np.array(poses), notes, unit="s")
 
 
 def _pose(message: Any) -> Pose:

@@ -18,6 +18,9 @@ from vpr_ros.sources.truth import ClockedTruth, Stamps, Truth, runs_of_clock
 from vpr_ros.trajectory import MAX_GAP_S, Trajectory, is_known
 from vpr_ros.types import Frame, Image, Pose
 
+TRUE_ODOMETRY = "truth/camera"
+"""Frames of odometry that was taken from true poses."""
+
 
 class Source(ABC):
     """A stream of `Frame` that can be iterated again and again.
@@ -161,7 +164,7 @@ class Source(ABC):
 
 def _with_odometry(frame: Frame, world_from_camera: Pose | None) -> Frame:
     """Of a body that is the camera itself."""
-    return replace(frame, odom_from_body=world_from_camera, odometry_frame=f"truth/{frame.frame_id}")
+    return replace(frame, odom_from_body=world_from_camera, odometry_frame=TRUE_ODOMETRY)
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:

@@ -27,8 +27,10 @@ Stamps = NDArray[np.int64]
 RESTART_NS = 1_000_000_000
 """A stamp this far before the one before it begins a new run of the clock; smaller steps are rows out of order."""
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_STEP_S = (1e-3, 2.0)
-"""How far apart the poses of a recording usually are."""
+_NO_SECONDS = 1e11
+"""Seconds since 1970 that are more than this are none: it would be the year 5138."""
+_MAX_STEP_S = 2.0
+"""Poses of a recording are seldom further apart than this, in the median."""
 _RIGHT_CLOCKS_S = (18, -18, 37, -37)
 """Offsets between clocks that are right: GPS and UTC, TAI and UTC (since 2017)."""
 _MAX_HOURS = 14
@@ -41,16 +43,18 @@ _LOW_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """True poses in the order in which they were recorded, with times in a unit that the images' stamps will show.
+    """True poses in the order in which they were recorded, on a clock that may not be the images'.
 
     `times` (N,) are what the stamps are in ns if they were written in seconds: those of another unit do not fit int64.
-    None: row i belongs to image i. `poses` (N, 4, 4) are world_from_camera, NaN where a row has none.
+    None: row i belongs to image i. `unit` is what they are in, None where the images' stamps will show it. `poses` (N, 4, 4) are
+    world_from_camera, NaN where a row has none.
     """
 
     name: str
     times: tuple[int, ...] | None
     poses: NDArray[np.float64]
     notes: tuple[str, ...] = ()
+    unit: str | None = None
 
     def on_clock_of(self, images: Stamps, offset_s: float = 0.0) -> ClockedTruth:
         """With stamps in ns: `images` (M,) int64 ns, in their order, show the unit. `offset_s` is added.
@@ -67,11 +71,11 @@ class Truth:
                 )
             return ClockedTruth(self.name, np.asarray(images, np.int64), self.poses)
         offset_ns = round(Decimal(str(offset_s)) * 10**9)
-        unit = _unit(np.array(self.times, np.float64) / 1e9, images / 1e9, offset_s)
+        unit = self.unit or _unit(np.array(self.times, np.float64) / 1e9, images / 1e9, offset_s)
         divisor = _UNITS[unit]
         stamps = [(2 * time + divisor) // (2 * divisor) + offset_ns for time in self.times]
         kept = [i for i, stamp in enumerate(stamps) if abs(stamp) < 2**63]
-        notes = () if unit == "s" else (f"{self.name}: its stamps are in {unit}, as comparison with the images' shows",)
+        notes = () if unit == "s" else (f"{self.name}: its stamps are read as {unit}",)
         return ClockedTruth(self.name, np.array([stamps[i] for i in kept], np.int64), self.poses[kept], notes)
 
 
@@ -95,7 +99,7 @@ class ClockedTruth:
         if len(runs) == len(sessions) > 1 and all(_overlap(*pair) for pair in zip(runs, sessions, strict=True)):
             pairs = zip(self._rows_of_runs(), sessions, strict=True)
             return [self._trajectory(rows).interpolated(stamps, max_gap_s) for rows, stamps in pairs]
-        trajectory = self._trajectory(np.flatnonzero(is_known(self.poses)))
+        trajectory = self._trajectory(np.concatenate([np.zeros(0, np.intp), *self._rows_of_runs()]))
         found = []
         for number, stamps in enumerate(sessions):
             others = [other for k, other in enumerate(sessions) if k != number]
@@ -110,7 +114,7 @@ class ClockedTruth:
         images = np.concatenate(sessions) if sessions else np.zeros(0, np.int64)
         if not (len(self.stamps) and len(images)):
             return None
-        late = int(self.stamps[0] - images[0])
+        late = int(self.stamps.min() - images.min())
         apart = f"{self.name} begins {_seconds(abs(late))} s {'after' if late > 0 else 'before'} the images"
         if len(images) == len(self.stamps) and abs(late) > _NOISE_NS and np.ptp(self.stamps - images) < _NOISE_NS:
             return f"{apart} and has a row for each: is it late by that? --ground-truth-offset-s={_seconds(-late)}"
@@ -161,11 +165,10 @@ class ClockedTruth:
 def runs_of_clock(stamps: Stamps) -> list[NDArray[np.intp]]:
     """The indices of stretches between restarts of a clock, from stamps (N,) int64 ns in the order of recording.
 
-    A single stamp that is off while those before and after it agree belongs to none: it restarts nothing.
+    A single stamp that does not lie between its neighbours, though these follow each other, belongs to none: it restarts nothing.
     """
     before, here, after = stamps[:-2], stamps[1:-1], stamps[2:]
-    agree = np.abs(after - before) <= RESTART_NS
-    off = agree & (np.abs(here - before) > RESTART_NS) & (np.abs(here - after) > RESTART_NS)
+    off = (before <= after) & ((here < before - RESTART_NS) | (here > after + RESTART_NS))
     index = np.delete(np.arange(len(stamps)), 1 + np.flatnonzero(off))
     cuts = np.flatnonzero(np.diff(stamps[index]) < -RESTART_NS) + 1
     return [run for run in np.split(index, cuts) if len(run)]
@@ -321,27 +324,30 @@ def _is_number(word: str) -> bool:
 
 
 def _unit(times_s: NDArray[np.float64], images_s: NDArray[np.float64], offset_s: float) -> str:
-    """Of `times_s` (N,), which are read as seconds. They are, unless another unit fits the images far better.
+    """Of `times_s` (N,), which are read as seconds. They are, unless that makes them too far apart or too late.
 
-    Compared are the stretches of time, by what they share of what both cover; the one of a file in ns is 1e9 times as long.
+    Then stretches of time are compared, by what they share of what both cover: read as seconds, a file in ns lasts 1e9 times
+    as long as its images.
     """
-    if len(images_s) == 0:
+    latest = float(np.abs(times_s).max())
+    step = float(np.median(np.abs(np.diff(times_s)))) if len(times_s) > 1 else 0.0
+    if latest < _NO_SECONDS and step <= _MAX_STEP_S:
         return "s"
-    first, last = float(images_s.min()), float(images_s.max())
 
     def shared(unit: str) -> float:
+        if len(images_s) == 0:
+            return 0.0
         begin, end = np.array([times_s.min(), times_s.max()]) / _UNITS[unit] + offset_s + (-0.5, 0.5)
+        first, last = float(images_s.min()), float(images_s.max())
         return float(max(0.0, min(end, last) - max(begin, first)) / max(1e-9, max(end, last) - min(begin, first)))
 
     best = max(_UNITS, key=shared)
+    if latest < _NO_SECONDS:
+        return best if shared(best) > 0.5 and shared("s") < 0.01 else "s"
     if shared(best) > 0.0:
-        return best if shared("s") == 0.0 or (shared(best) > 0.5 and shared("s") < 0.01) else "s"
-    # another clock: then the unit is that in which poses follow each other, and which lasts as long as the images
-    step = float(np.median(np.abs(np.diff(times_s)))) if len(times_s) > 1 else 1.0
-    if _STEP_S[0] <= step <= _STEP_S[1]:
-        return "s"
-    length = max(1e-9, float(np.ptp(times_s))) / max(1.0, last - first)
-    return min(_UNITS, key=lambda unit: abs(np.log(length / _UNITS[unit])))
+        return best
+    # another clock: since 1970, a stamp of today has so many digits
+    return next((unit for unit in ("ms", "us") if latest / _UNITS[unit] < _NO_SECONDS), "ns")
 
 
 def _overlap(a: Stamps, b: Stamps) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -89,8 +90,10 @@ def _before(positives: Positives, stop: NDArray[np.int64]) -> Positives:
 
 
 def _poses(path: Path) -> NDArray[np.float64]:
-    """(N, 4, 4) world_from_camera, NaN where a row is none. Raises SourceError for rows that have times."""
+    """(N, 4, 4) world_from_camera, NaN where a row is none, which is printed. Raises SourceError for rows that have times."""
     truth = read_truth(path)
+    for note in truth.notes:
+        print(note, file=sys.stderr)
     if truth.times is not None:
         raise SourceError(f"{path}: expected rows of 12 numbers, one for each image")
     return truth.poses

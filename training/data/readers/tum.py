@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -27,9 +28,9 @@ UP = (0.0, 0.0, 1.0)
 class Tum(Reader):
     """One recording: `rgb.txt`, `depth.txt` ("timestamp path" a line) and `groundtruth.txt`.
 
-    Images without depth and a pose within `tolerance_s` are left out. `camera` is that of the depth images, which are
-    registered to the colour images; it is scaled to their size. The default is the benchmark's fr1 without its lens
-    distortion.
+    Images without depth and a pose within `tolerance_s` are left out; what is wrong with `groundtruth.txt` is printed. `camera`
+    is that of the depth images, which are registered to the colour images; it is scaled to their size. The default is the
+    benchmark's fr1 without its lens distortion.
     """
 
     kind: Literal["tum"] = "tum"
@@ -41,7 +42,10 @@ class Tum(Reader):
         root = data_root / self.path
         stamps, images = _listed(root, "rgb.txt")
         depth_stamps, depths = _listed(root, "depth.txt")
-        recorded = read_truth(root / "groundtruth.txt").on_clock_of(stamps)
+        truth_file = read_truth(root / "groundtruth.txt")
+        recorded = truth_file.on_clock_of(stamps)
+        for note in (*truth_file.notes, *recorded.notes):
+            print(note, file=sys.stderr)
         truth = Trajectory.sorted(recorded.stamps, recorded.poses)
         tolerance_ns = round(self.tolerance_s * 1e9)
         of_depth = nearest(depth_stamps, stamps, tolerance_ns)
