@@ -12,7 +12,17 @@ from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.config import BACKENDS, PRECISIONS, Config
-from vpr_ros.engines import REFERENCE, backends, build_options, builder_of, fastest, fitted, misfits, open_reference
+from vpr_ros.engines import (
+    REFERENCE,
+    backends,
+    backends_of,
+    build_options,
+    builder_of,
+    fastest,
+    fitted,
+    misfits,
+    open_reference,
+)
 from vpr_ros.engines.backend import Engine
 from vpr_ros.engines.build import Facts
 from vpr_ros.engines.cache import EngineCache, Entry
@@ -104,7 +114,7 @@ def _build(options: argparse.Namespace) -> int:
     load = images_of(config.engine)
     builder = builder_of(model, config.engine, load() if load else ())
     built_for, progress = build_options(config.engine), Bar()
-    known = backends(builder.cache, config.engine.version_compatible)
+    known = backends_of(builder.cache, config.engine)
     if config.engine.backend == "auto":
         if options.places:
             raise ConfigError("--places judges one engine: name it with --backend")
