@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import EngineConfig
-from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildsAhead, Engine, Progress
 from vpr_ros.engines.build import Builder, Facts
 from vpr_ros.engines.cache import EngineCache, Entry
 from vpr_ros.engines.cores import parse_cores
@@ -179,9 +179,15 @@ def _misfit(cache: EngineCache, path: Path, entry: Entry, backend: Backend | Non
         return f"there is no backend {entry.key.backend}"
     if damage := cache.check(path, entry):
         return damage
-    if missing := backend.missing():
+    if not entry.facts and isinstance(backend, BuildsAhead):
+        if reason := backend.cannot_build():
+            return f"{backend.name} cannot build here now: {reason}"
+        now = dict(backend.identity_ahead())
+    elif missing := backend.missing():
         return f"{backend.name} cannot run here now: {missing}"
-    if (now := dict(backend.identity())) != dict(entry.key.identity):
+    else:
+        now = dict(backend.identity())
+    if now != dict(entry.key.identity):
         return f"it was built for {', '.join(entry.key.identity.values())}; here is {', '.join(now.values())}"
     return ""
 

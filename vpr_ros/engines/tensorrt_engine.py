@@ -353,7 +353,7 @@ class _Building:
             where = f"node {error.node()}"
             if hasattr(error, "node_operator"):  # TensorRT 10
                 where = f"operator {error.node_operator()} ({error.node_name()})"
-            raise EngineError(f"{self._backend.title} cannot read the model: {where}: {error.desc()}")
+            raise EngineError(f"{self._backend.title} cannot read the model: {where}: {' '.join(error.desc().split())}")
         if network.num_inputs != 1 or network.num_outputs != outputs:  # so it drops what it cannot cast from uint8
             lost = f"{self._backend.title} lost {outputs - network.num_outputs} outputs of the model"
             raise EngineError(f"{lost}: {log.reason()}")
@@ -443,13 +443,16 @@ class _Phases:
 def _readable(graph: bytes) -> tuple[bytes, int]:
     """The same model written as TensorRT can read it, and how many outputs it has.
 
-    Raises EngineError without the onnx package.
+    Raises EngineError without the onnx package, and for what is no ONNX file.
     """
     try:
         import onnx
     except ImportError as error:
         raise EngineError("building for TensorRT needs the onnx package: pip install onnx") from error
-    proto = onnx.load_from_string(graph)
+    try:
+        proto = onnx.load_from_string(graph)
+    except Exception as error:  # of protobuf's own classes
+        raise EngineError(f"the graph is no ONNX file: {' '.join(str(error).split())}") from error
     del proto.graph.value_info[:]  # the rewriting changes types in between
     _cast_first(proto.graph)
     _quantise_from_float(proto.graph)
