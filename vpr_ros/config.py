@@ -81,7 +81,15 @@ class ModelConfig:
     path: str = parameter("", "ONNX model file; empty means the model that ships with vpr_ros")
 
 
-BACKENDS = ("onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "openvino_gpu", "tensorrt")
+BACKENDS = (
+    "onnxruntime",
+    "onnxruntime_cuda",
+    "onnxruntime_tensorrt",
+    "openvino",
+    "openvino_gpu",
+    "tensorrt",
+    "tensorrt_rtx",
+)
 """What can run a model, by library and device."""
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -105,6 +113,9 @@ class EngineConfig:
     )
     version_compatible: bool = parameter(
         False, "build TensorRT engines that other versions of it can run, too; they are larger and somewhat slower"
+    )
+    capabilities: str = parameter(
+        "", "GPUs that tensorrt_rtx plans for, like sm86,sm89,sm120, so that one file is for all; empty is the one here"
     )
     cache: str = parameter("", "folder of built engines; empty is vpr_ros/engines in the user's cache")
 
