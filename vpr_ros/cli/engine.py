@@ -124,8 +124,10 @@ def _build(options: argparse.Namespace) -> int:
     built_for, progress = build_options(config.engine), Bar()
     known = backends_of(builder.cache, config.engine)
     if config.engine.backend == "auto":
-        if options.places or options.inspect:
-            raise ConfigError("--places and --inspect are for one engine: name it with --backend")
+        if options.places:
+            raise ConfigError("--places judges one engine: name it with --backend")
+        if options.inspect:
+            raise ConfigError("--inspect shows one engine: name it with --backend")
         engine, facts = fastest(builder, known, built_for, progress)
         progress.close()
         print(f"fastest: {engine.name}: {facts or 'the reference itself'}")
