@@ -11,7 +11,7 @@ elsewhere there are none. That decides it, on the two images alone: features tha
 
 The first refuses dust and hot pixels, which are few but evenly spread; the second a body that fills half of the picture; the
 third a body that is all there is to see, at night or in fog.
-Measured over 30 pairs each (docs/own_body.md): the same view with noise or in somewhat other light has a share of .63 to .99 and an
+Measured over 30 pairs each, the first two: the same view with noise or in somewhat other light has a share of .63 to .99 and an
 evenness of .73 to 1.03; bodies of 10 to 40 % of the picture have .11 to .57 and .33 to .74.
 """
 
