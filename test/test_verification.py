@@ -8,8 +8,9 @@ import pytest
 from small_worlds import texture
 
 from vpr_ros.config import VerificationConfig
+from vpr_ros.relative_pose import OVERDISPERSION
 from vpr_ros.types import Camera, LocalFeatures, Pose, Thumbnail
-from vpr_ros.verification import GeometricVerifier, coverage, mask_at, motion_covariance, sampson_errors
+from vpr_ros.verification import GeometricVerifier, _normalised, coverage, mask_at
 
 CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480)
 DISTORTED = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0))
@@ -70,7 +71,7 @@ def test_the_motion_is_found_in_its_direction(query_camera: Camera, match_camera
     found = GeometricVerifier(VerificationConfig()).verify(query, query_camera, match, match_camera)
     assert 130 <= found.inliers <= 165
     assert found.inlier_ratio == pytest.approx(found.inliers / 210)
-    assert found.coverage > (0.3 if query_camera.fisheye else 0.7)  # a fisheye's image is wider than the scene
+    assert found.coverage >= (0.25 if query_camera.fisheye else 0.7)  # a fisheye's image is wider than the scene
     assert found.match_from_query is not None
     turn = found.match_from_query[:3, :3].T @ MATCH_FROM_QUERY[:3, :3]
     assert np.degrees(np.linalg.norm(cv2.Rodrigues(turn)[0])) < 1.0
@@ -231,15 +232,9 @@ def test_coverage_counts_cells() -> None:
     assert coverage(grid, grid[:, 1] < 2) == 4 / 16
 
 
-def test_sampson_error_is_zero_for_the_true_motion() -> None:
-    points = np.random.default_rng(0).uniform([-3, -3, 5], [3, 3, 15], (30, 3))
-    seen = points @ MATCH_FROM_QUERY[:3, :3].T + MATCH_FROM_QUERY[:3, 3]
-    rays = [p[:, :2] / p[:, 2:] for p in (points, seen)]
-    np.testing.assert_allclose(sampson_errors(MATCH_FROM_QUERY, *rays), 0.0, atol=1e-12)
-
-
 def test_the_covariance_is_what_repeated_estimates_scatter_by() -> None:
-    """Monte Carlo: rotation errors of many noisy estimates against the covariance that each claims."""
+    """Monte Carlo: rotation errors of many noisy estimates against what each claims, but for the share of errors that real
+    features have together and these do not."""
     errors, claimed = [], []
     for seed in range(60):
         found = GeometricVerifier(VerificationConfig()).verify(
@@ -249,24 +244,76 @@ def test_the_covariance_is_what_repeated_estimates_scatter_by() -> None:
         assert found.covariance is not None
         errors.append(cv2.Rodrigues(found.match_from_query[:3, :3] @ MATCH_FROM_QUERY[:3, :3].T)[0].ravel())
         claimed.append(np.diag(found.covariance)[3:])
-    scatter, claim = np.std(errors, axis=0), np.sqrt(np.mean(claimed, axis=0))
+    scatter, claim = np.std(errors, axis=0), np.sqrt(np.mean(claimed, axis=0) / OVERDISPERSION)
     assert np.all(scatter < 3 * claim), (scatter, claim)
     assert np.all(claim < 3 * scatter), (scatter, claim)
 
 
 def test_the_covariance_is_a_covariance_and_knows_no_scale() -> None:
-    points = np.random.default_rng(0).uniform([-3, -3, 5], [3, 3, 15], (60, 3))
-    pose = MATCH_FROM_QUERY.copy()
-    pose[:3, 3] /= np.linalg.norm(pose[:3, 3])
-    seen = points @ pose[:3, :3].T + pose[:3, 3]
-    rays = [p[:, :2] / p[:, 2:] for p in (points, seen)]
-    covariance = motion_covariance(pose, *rays, noise=1e-3, scale_sigma_m=5.0)
-    np.testing.assert_allclose(covariance, covariance.T)
-    assert np.linalg.eigvalsh(covariance).min() > 0
-    direction = pose[:3, 3]
-    assert np.sqrt(direction @ covariance[:3, :3] @ direction) == pytest.approx(5.0, rel=1e-6)
+    found = GeometricVerifier(VerificationConfig()).verify(*_interleave(two_views(150, 0), CAMERA))
+    assert found.match_from_query is not None
+    assert found.covariance is not None
+    np.testing.assert_allclose(found.covariance, found.covariance.T)
+    assert np.linalg.eigvalsh(found.covariance).min() > 0
+    direction = found.match_from_query[:3, 3]
+    assert np.sqrt(direction @ found.covariance[:3, :3] @ direction) == pytest.approx(5.0, rel=1e-6)
     sideways = np.cross(direction, [0.0, 1.0, 0.0])
-    assert np.sqrt(sideways @ covariance[:3, :3] @ sideways) < 0.5
+    assert np.sqrt(sideways @ found.covariance[:3, :3] @ sideways) < 0.5
+
+
+@pytest.mark.parametrize("noise_px", [0.0, 0.3, 1.0])
+def test_a_camera_that_did_not_move_did_not_turn(noise_px: float) -> None:
+    """Recovering a pose by points in front of both cameras, none of which is near, turned it by 180 degrees."""
+    for seed in range(12):
+        view, _ = two_views(120, 0, noise_px=0.0, seed=seed)
+        noise = np.random.default_rng(seed).normal(0, noise_px, view.points.shape).astype(np.float32)
+        found = GeometricVerifier(VerificationConfig()).verify(
+            LocalFeatures(view.points + noise, view.descriptors), CAMERA, view, CAMERA
+        )
+        assert found.match_from_query is not None
+        assert found.covariance is not None
+        assert np.degrees(np.linalg.norm(cv2.Rodrigues(found.match_from_query[:3, :3])[0])) < 0.2
+        np.testing.assert_array_equal(found.match_from_query[:3, 3], 0.0)
+        np.testing.assert_allclose(found.covariance[:3, :3], 26.0 * np.eye(3))
+
+
+def test_the_order_of_features_changes_nothing() -> None:
+    query, match = two_views(100, 60)
+    order = np.random.default_rng(1).permutation(len(query))
+    shuffled = LocalFeatures(query.points[order], query.descriptors[order])
+    verifier = GeometricVerifier(VerificationConfig())
+    first, second = (verifier.verify(view, CAMERA, match, CAMERA) for view in (query, shuffled))
+    assert first.inliers == second.inliers
+    np.testing.assert_array_equal(first.match_from_query, second.match_from_query)
+    np.testing.assert_array_equal(first.covariance, second.covariance)
+
+
+def test_only_the_pose_is_left_to_do_after_counting() -> None:
+    arguments = _interleave(two_views(100, 60), CAMERA)
+    verifier = GeometricVerifier(VerificationConfig())
+    counted, whole = verifier.count_inliers(*arguments), verifier.verify(*arguments)
+    assert counted.match_from_query is None
+    done = verifier.with_pose(counted)
+    assert (done.inliers, done.coverage, done.agreement) == (whole.inliers, whole.coverage, None)
+    np.testing.assert_array_equal(done.match_from_query, whole.match_from_query)
+
+
+@pytest.mark.parametrize("camera", [CAMERA, DISTORTED, FISHEYE])
+def test_rays_are_what_the_camera_projects(camera: Camera) -> None:
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(-4, 4, 50), rng.uniform(-3, 3, 50), rng.uniform(5, 9, 50)])
+    rays = _normalised(project(points, camera).astype(np.float32), camera)
+    np.testing.assert_allclose(rays, points / np.linalg.norm(points, axis=1, keepdims=True), atol=5e-5)
+
+
+def test_a_fisheye_sees_behind_itself() -> None:
+    """210 degrees; OpenCV's inverse has no place for what lies at or behind 90."""
+    camera = Camera(160.0, 160.0, 320.0, 320.0, 640, 640, distortion=(0.02, -0.004, 0.0, 0.0), fisheye=True)
+    angle = np.radians([0.0, 45.0, 89.9, 90.0, 90.1, 105.0])
+    radius = 160.0 * angle * (1 + 0.02 * angle**2 - 0.004 * angle**4)
+    points = np.column_stack([320.0 + radius, np.full(6, 320.0)]).astype(np.float32)
+    rays = _normalised(points, camera)
+    np.testing.assert_allclose(rays, np.column_stack([np.sin(angle), np.zeros(6), np.cos(angle)]), atol=1e-5)
 
 
 def _interleave(

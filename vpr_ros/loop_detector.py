@@ -284,9 +284,10 @@ class LoopDetector:
         for candidate in place.candidates[: self.config.verification.max_candidates]:
             camera = self.map.keyframes[candidate.keyframe_id].camera
             seen = self._features_of_keyframe(candidate.keyframe_id)
-            verification = self._verifier.verify(features, query.frame.camera, seen, camera)
+            verification = self._verifier.count_inliers(features, query.frame.camera, seen, camera)
             results.append(((candidate.keyframe_id, candidate.similarity), verification))
-        return max(results, key=lambda result: result[1].inliers)
+        chosen, verification = max(results, key=lambda result: result[1].inliers)
+        return chosen, self._verifier.with_pose(verification)
 
     def _counted(self, frame: Frame) -> Mask | None:
         """Where local features count: not in what the user excluded, nor in what was learnt never to change."""

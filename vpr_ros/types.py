@@ -181,14 +181,28 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """Unit rays (N, 3) of matched features in the two cameras' frames, those (N,) that agree with the essential matrix (3, 3)
+    if one was found, and the angle that a pixel spans."""
+
+    query_rays: NDArray[np.float64]
+    match_rays: NDArray[np.float64]
+    inlier: NDArray[np.bool_]
+    essential: NDArray[np.float64] | None
+    rad_per_px: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Verification:
     """What local geometry says of a pair of images.
 
     `coverage` is the share of the query image's 4 x 4 cells that hold an inlier.
-    `match_from_query` takes points of the query camera to the match camera, which may be two cameras of a rig; its
-    translation has unit length (one camera cannot see scale) and is None without intrinsics. `covariance` is (6, 6):
-    x y z in m, then rotation in rad. `still` counts the feature matches that were left out because they stay at their pixel
-    while the rest of the picture differs: the robot's own body.
+    `match_from_query` takes points of the query camera to the match camera, which may be two cameras of a rig. It is None
+    without intrinsics, and where the inliers leave the rotation open. Its translation has unit length (one camera cannot see
+    scale) or is the zero vector, which means no direction: the views show no parallax, or not which way. `covariance` is
+    (6, 6): x y z in m, then rotation in rad; without a direction it is 1 + unknown_scale_sigma_m^2 along each of x y z.
+    `still` counts the feature matches that were left out because they stay at their pixel while the rest of the picture
+    differs: the robot's own body. `agreement` is what the pose is estimated from, until that is done.
     """
 
     inliers: int
@@ -197,6 +211,7 @@ class Verification:
     match_from_query: Pose | None = None
     covariance: NDArray[np.float64] | None = None
     still: int = 0
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

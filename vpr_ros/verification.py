@@ -17,14 +17,16 @@ from vpr_ros.config import VerificationConfig
 from vpr_ros.grey import Grey, shrunk_grey, stretched
 from vpr_ros.local_features import LocalFeatureExtractor, open_features
 from vpr_ros.own_body import Indices, on_body
-from vpr_ros.types import Camera, Image, LocalFeatures, Mask, Pose, Thumbnail, Verification
+from vpr_ros.relative_pose import LEAST_PAIRS, Rays, relative_pose, sampson_errors
+from vpr_ros.types import Agreement, Camera, Image, LocalFeatures, Mask, Thumbnail, Verification
 
-Points = NDArray[np.float64]
 GRID = 4
 CONFIDENCE = 0.999
 MAX_ITERATIONS = 2000
-PIXEL_NOISE = 0.5
-"""Standard deviation of a feature's position in px: no fit is trusted to be better than this."""
+WIDEST = np.radians(80.0)
+"""Angle off the axis up to which rays are used as points on the plane z = 1, where noise grows with the square of its secant."""
+CALIBRATION_PX = 1.0
+"""What intrinsics may be off by, lens and centre of the image together: usual calibrations are no better."""
 
 
 class GeometricVerifier:
@@ -79,16 +81,23 @@ class GeometricVerifier:
     def verify(
         self, query: LocalFeatures, query_camera: Camera | None, match: LocalFeatures, match_camera: Camera | None
     ) -> Verification:
+        """Inliers, and where both cameras are calibrated the pose that they show."""
+        return self.with_pose(self.count_inliers(query, query_camera, match, match_camera))
+
+    def count_inliers(
+        self, query: LocalFeatures, query_camera: Camera | None, match: LocalFeatures, match_camera: Camera | None
+    ) -> Verification:
         """Fit an essential matrix where both cameras are calibrated, else a fundamental matrix or homography; count inliers.
 
-        Feature matches on the robot's own body take no part (`own_body.py`).
+        Feature matches on the robot's own body take no part (`own_body.py`). `with_pose` does the rest: of several candidates
+        only for the best.
         """
         pairs, nearest, back = self._matched(query, match)
         is_body = on_body(query, match, nearest, back, pairs, self._config.max_size_px, self._config.min_motion_px)
-        result = self._verify(query, query_camera, match, match_camera, pairs[~is_body])
+        result = self._count_inliers(query, query_camera, match, match_camera, pairs[~is_body])
         return replace(result, still=int(is_body.sum()))
 
-    def _verify(
+    def _count_inliers(
         self,
         query: LocalFeatures,
         query_camera: Camera | None,
@@ -136,27 +145,45 @@ class GeometricVerifier:
         match_points: NDArray[np.float32],
         match_camera: Camera,
     ) -> Verification:
+        order = np.lexsort(
+            np.hstack([query_points, match_points]).T
+        )  # the answer must not depend on that of the features
+        query_points, match_points = query_points[order], match_points[order]
         query_rays, match_rays = _normalised(query_points, query_camera), _normalised(match_points, match_camera)
-        focal = (query_camera.fx + query_camera.fy + match_camera.fx + match_camera.fy) / 4
-        arguments = (query_rays, match_rays, np.eye(3))
-        limits = (CONFIDENCE, self._config.max_error_px / focal, MAX_ITERATIONS)
-        essential, mask = _estimate(cv2.findEssentialMat, *arguments, cv2.USAC_MAGSAC, *limits)
-        if essential is None:  # it gives up where the camera did not move at all; plain RANSAC does not
-            essential, mask = _estimate(cv2.findEssentialMat, *arguments, cv2.RANSAC, *limits)
-        if essential is None or essential.shape != (3, 3):
+        finite = np.isfinite(query_rays).all(axis=1) & np.isfinite(match_rays).all(
+            axis=1
+        )  # others are outside the lens model
+        query_points, query_rays, match_rays = query_points[finite], query_rays[finite], match_rays[finite]
+        if len(query_rays) < LEAST_PAIRS:
             return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
-        inlier = _as_bool(mask, len(query_rays))
-        result = Verification(int(inlier.sum()), float(inlier.mean()), coverage(query_points, inlier))
-        if result.inliers < 5:
-            return result
-        query_rays, match_rays = query_rays[inlier], match_rays[inlier]
-        _, rotation, direction, _ = cv2.recoverPose(essential, query_rays, match_rays, np.eye(3))
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation, direction.ravel()
-        spread = motion_covariance(
-            pose, query_rays, match_rays, PIXEL_NOISE / focal, self._config.unknown_scale_sigma_m
+        rad_per_px = 4 / (query_camera.fx + query_camera.fy + match_camera.fx + match_camera.fy)
+        essential, inlier = essential_matrix(query_rays, match_rays, self._config.max_error_px * rad_per_px)
+        return Verification(
+            int(inlier.sum()),
+            float(inlier.mean()),
+            coverage(query_points, inlier),
+            agreement=Agreement(query_rays, match_rays, inlier, essential, rad_per_px),
         )
-        return Verification(result.inliers, result.inlier_ratio, result.coverage, pose, spread)
+
+    def with_pose(self, verification: Verification) -> Verification:
+        """What `count_inliers` returned with its pose, if its rays show one; they are dropped."""
+        agreement = verification.agreement
+        found = None
+        if agreement is not None:
+            found = relative_pose(
+                agreement.query_rays,
+                agreement.match_rays,
+                agreement.essential,
+                agreement.inlier,
+                noise=self._config.max_error_px / 2 * agreement.rad_per_px,
+                scale_sigma_m=self._config.unknown_scale_sigma_m,
+                calibration=CALIBRATION_PX * agreement.rad_per_px,
+            )
+        if found is None:
+            return replace(verification, agreement=None)
+        return replace(
+            verification, match_from_query=found.match_from_query, covariance=found.covariance, agreement=None
+        )
 
 
 def _where(features: LocalFeatures, kept: NDArray[np.bool_]) -> LocalFeatures:
@@ -178,12 +205,57 @@ def squared_distances(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray
     return np.maximum(squares - 2.0 * (a @ b.T), 0.0)
 
 
-def _normalised(points: NDArray[np.float32], camera: Camera) -> Points:
-    """(N, 2) px -> (N, 2) on the plane z = 1, without distortion."""
-    distortion = np.array(camera.distortion, dtype=np.float64)
-    undistort = cv2.fisheye.undistortPoints if camera.fisheye else cv2.undistortPoints
+def _normalised(points: NDArray[np.float32], camera: Camera) -> Rays:
+    """(N, 2) px -> (N, 3) unit rays, without distortion; of a fisheye also those at and behind 90 degrees."""
+    distortion = np.array(camera.distortion or (0.0,) * 4, dtype=np.float64)
     pixels = points.reshape(-1, 1, 2).astype(np.float64)
-    return undistort(pixels, camera.matrix, distortion if distortion.size else np.zeros(4)).reshape(-1, 2)
+    if not camera.fisheye:
+        flat = cv2.undistortPoints(pixels, camera.matrix, distortion).reshape(-1, 2)
+        rays = np.column_stack([flat, np.ones(len(flat))])
+        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    seen = (pixels.reshape(-1, 2) - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
+    radius = np.linalg.norm(seen, axis=1)
+    angle = _fisheye_angles(radius, distortion)
+    across = seen * (np.sin(angle) / np.maximum(radius, 1e-12))[:, None]
+    return np.column_stack([across, np.cos(angle)])
+
+
+def _fisheye_angles(radius: NDArray[np.float64], distortion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) angles off the axis in rad of an equidistant lens, which shows them at `radius` (1 + k1 a^2 + k2 a^4 + ...) a.
+
+    Newton's method. OpenCV's inverse gives points on z = 1, which has no place for 90 degrees and more.
+    """
+    powers = np.arange(1, len(distortion) + 1) * 2
+    angle = np.minimum(radius, np.pi)
+    for _ in range(10):
+        terms = distortion * angle[:, None] ** powers
+        slope = 1.0 + (terms * (powers + 1)).sum(axis=1)
+        angle -= (angle * (1.0 + terms.sum(axis=1)) - radius) / np.where(slope > 0.1, slope, 1.0)
+        angle = np.clip(angle, 0.0, np.pi)
+    return angle
+
+
+def essential_matrix(
+    query: Rays, match: Rays, max_error: float
+) -> tuple[NDArray[np.float64] | None, NDArray[np.bool_]]:
+    """A robust essential matrix (3, 3) and the (N,) pairs of unit rays within `max_error` in rad of it; (None, no pair) if none.
+
+    OpenCV wants points on z = 1, so the widest rays have no part in it, but are judged by what it finds.
+    """
+    flat = np.minimum(query[:, 2], match[:, 2]) > np.cos(WIDEST)
+    inlier = np.zeros(len(query), bool)
+    if np.count_nonzero(flat) < LEAST_PAIRS:
+        return None, inlier
+    arguments = (query[flat, :2] / query[flat, 2:], match[flat, :2] / match[flat, 2:], np.eye(3))
+    limits = (CONFIDENCE, max_error, MAX_ITERATIONS)
+    essential, mask = _estimate(cv2.findEssentialMat, *arguments, cv2.USAC_MAGSAC, *limits)
+    if essential is None:  # it gives up where the camera did not move at all; plain RANSAC does not
+        essential, mask = _estimate(cv2.findEssentialMat, *arguments, cv2.RANSAC, *limits)
+    if essential is None or essential.shape != (3, 3):
+        return None, inlier
+    inlier[flat] = _as_bool(mask, int(np.count_nonzero(flat)))
+    inlier[~flat] = np.abs(sampson_errors(essential, query[~flat], match[~flat])) < max_error
+    return essential, inlier
 
 
 def _estimate(estimator: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, Any]:
@@ -208,45 +280,3 @@ def coverage(points: NDArray[np.float32], inlier: NDArray[np.bool_]) -> float:
     low, high = points.min(axis=0), points.max(axis=0)
     cells = np.minimum((points[inlier] - low) / np.maximum(high - low, 1e-6) * GRID, GRID - 1).astype(int)
     return len(np.unique(cells[:, 0] * GRID + cells[:, 1])) / GRID**2
-
-
-def sampson_errors(match_from_query: Pose, query_rays: Points, match_rays: Points) -> Points:
-    """(N,) signed first-order distances to the epipolar constraint x' E x = 0 (Hartley and Zisserman, eq. 11.9)."""
-    tx, ty, tz = match_from_query[:3, 3]
-    essential = np.array([[0, -tz, ty], [tz, 0, -tx], [-ty, tx, 0]]) @ match_from_query[:3, :3]
-    x = np.column_stack([query_rays, np.ones(len(query_rays))])
-    y = np.column_stack([match_rays, np.ones(len(match_rays))])
-    lines, back = x @ essential.T, y @ essential
-    slope = np.sqrt(lines[:, 0] ** 2 + lines[:, 1] ** 2 + back[:, 0] ** 2 + back[:, 1] ** 2)
-    return np.sum(y * lines, axis=1) / np.maximum(slope, 1e-12)
-
-
-def motion_covariance(
-    match_from_query: Pose, query_rays: Points, match_rays: Points, noise: float, scale_sigma_m: float
-) -> NDArray[np.float64]:
-    """(6, 6) covariance of `match_from_query`: x y z in m, then rotation in rad about the match camera's axes.
-
-    Gauss-Newton: sigma^2 (J'J)^-1 of the Sampson errors over rotation (3) and direction of translation (2), with sigma at
-    least `noise` (on the plane z = 1). One camera cannot see the distance l between the views, so l has mean 1 and
-    standard deviation `scale_sigma_m`, and the direction's share grows by E[l^2] = 1 + scale_sigma_m^2.
-    """
-    direction = match_from_query[:3, 3]
-    sideways = np.linalg.svd(direction[None])[2][1:].T  # (3, 2), orthogonal to the direction
-    step = 1e-6
-
-    def residuals(delta: NDArray[np.float64]) -> Points:
-        moved = match_from_query.copy()
-        moved[:3, :3] = cv2.Rodrigues(delta[:3])[0] @ match_from_query[:3, :3]
-        moved[:3, 3] = direction + sideways @ delta[3:]
-        return sampson_errors(moved, query_rays, match_rays)
-
-    errors = residuals(np.zeros(5))
-    jacobian = np.column_stack([(residuals(d) - residuals(-d)) / (2 * step) for d in step * np.eye(5)])
-    variance = max(noise**2, float(errors @ errors) / max(1, len(errors) - 5))
-    # one radian of prior: with a vanishing baseline the direction is unknown, not infinitely wrong
-    spread = np.linalg.inv(jacobian.T @ jacobian / variance + np.eye(5))
-    lift = np.zeros((6, 5))
-    lift[3:, :3], lift[:3, 3:] = np.eye(3), sideways
-    result = lift @ spread @ lift.T
-    result[:3, :3] += scale_sigma_m**2 * (np.outer(direction, direction) + sideways @ spread[3:, 3:] @ sideways.T)
-    return (result + result.T) / 2
