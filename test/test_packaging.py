@@ -39,6 +39,7 @@ LEVELS = (
         "matching",
         "local_features",
         "own_body",
+        "relative_pose",
         "static_region",
         "ignored_regions",
         "verification",
