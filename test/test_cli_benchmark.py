@@ -16,6 +16,7 @@ from small_worlds import save_grid_model, texture
 from vpr_ros import benchmark
 from vpr_ros.benchmark.table import Table
 from vpr_ros.cli import benchmark as command
+from vpr_ros.config import EngineConfig
 from vpr_ros.errors import ConfigError, ModelError, SourceError
 
 
@@ -23,7 +24,7 @@ from vpr_ros.errors import ConfigError, ModelError, SourceError
 def run(tmp_path: Path, grid_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command on the grid model without processes: ONNX Runtime in the guise of a backend, another that is missing."""
     known = {"onnxruntime": FakeBackend("onnxruntime"), "tensorrt": FakeBackend("tensorrt", why_missing="no GPU")}
-    monkeypatch.setattr(command, "backends", lambda cache, version_compatible: known)
+    monkeypatch.setattr(command, "backends_of", lambda cache, engine: known)
     monkeypatch.setattr(benchmark, "in_process", lambda tell, work, *arguments: work(tell, *arguments))
 
     def run(*arguments: str) -> int:
@@ -71,11 +72,11 @@ def test_what_is_asked_for_is_measured_or_has_a_reason(
 def test_engines_are_built_as_the_configuration_says(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def known(cache: Any, version_compatible: bool) -> dict[str, FakeBackend]:
-        asked.append(version_compatible)
+    def known(cache: Any, engine: EngineConfig) -> dict[str, FakeBackend]:
+        asked.append(engine.version_compatible)
         return {"onnxruntime": FakeBackend("onnxruntime", ("fp32",))}
 
-    monkeypatch.setattr(command, "backends", known)
+    monkeypatch.setattr(command, "backends_of", known)
     assert run("--set", "engine.version_compatible=true", "--batches", "1") == 0
     assert asked == [True]
 

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.errors import ImageError
-from vpr_ros.images import ENCODINGS, camera_from_info, decode_compressed, decode_image, overlay, read_image, resize
+from vpr_ros.images import (
+    ENCODINGS,
+    BitDepth,
+    camera_from_info,
+    decode_compressed,
+    decode_image,
+    overlay,
+    read_image,
+    resize,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -72,6 +81,7 @@ def test_eight_bit_encodings_match_the_oracle_whatever_the_step(encoding, height
 def test_sixteen_bits_are_divided_by_257_in_either_byte_order(encoding, big, padding, seed):
     channels, oracle = ORACLES[encoding.replace("16", "8")]
     samples = np.random.default_rng(seed).integers(0, 65536, (3, 5, channels)).astype(np.uint16)
+    samples[0, 0] = 65535  # all bits are in use
     got = decode_image(message(encoding, samples, padding=padding, big=big)).astype(int)
     exact = per_pixel_16(samples, oracle) / 257
     assert np.abs(got - exact).max() <= 0.5 + 1e-4
@@ -81,13 +91,101 @@ def per_pixel_16(samples, oracle):
     return np.array([[oracle(*(int(v) for v in p)) for p in row] for row in samples], float)
 
 
+SIXTEEN_BITS = [
+    "mono16",
+    "rgb16",
+    "bgr16",
+    "rgba16",
+    "bgra16",
+    *(name for name in ENCODINGS if name.startswith("bayer") and name.endswith("16")),
+]
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("encoding", SIXTEEN_BITS)
+def test_counts_of_fewer_bits_look_like_the_same_picture_of_all_bits(encoding, bits, big):
+    """Unshifted counts of a sensor against the same picture at 8 bits."""
+    channels = ORACLES[encoding.replace("16", "8")][0] if encoding in ("rgb16", "bgr16", "rgba16", "bgra16") else 1
+    picture = RNG.integers(0, 256, (40, 60, channels)).astype(np.uint16)
+    picture[:2, :2] = 255
+    counts = np.rint(picture * ((2**bits - 1) / 255)).astype(np.uint16)
+    if channels == 4:
+        counts[..., 3] = 65535  # opaque, whatever the sensor's bits
+    if channels == 1:
+        picture, counts = picture[..., 0], counts[..., 0]
+    got = decode_image(message(encoding, counts, padding=3, big=big))
+    eight = decode_image(message(encoding.replace("16", "8"), picture.astype(np.uint8)))
+    assert np.abs(got.astype(int) - eight).max() <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(highest=st.lists(st.integers(0, 65535), min_size=1, max_size=12), seed=st.integers(0, 99))
+def test_the_bits_of_a_stream_only_grow_and_brightness_is_comparable_while_they_stay(highest, seed):
+    rng, depth, said = np.random.default_rng(seed), BitDepth(), []
+    for most in highest:
+        counts = rng.integers(0, most + 1, (8, 8)).astype(np.uint16)
+        counts[0, 0] = most
+        before = depth.bits
+        image = decode_image(message("mono16", counts), depth)[..., 0]
+        assert depth.bits >= before
+        assert depth.bits in (0, 8, 10, 12, 14, 16)
+        assert most < 2**depth.bits
+        assert np.abs(image - counts * (255 / depth.highest)).max() <= 0.5 + 1e-3
+        if depth.remark and depth.remark not in said:
+            said.append(depth.remark)
+        elif depth.bits != before:
+            assert (before, depth.bits) == (0, 16), "nothing to say of a stream that uses all its bits"
+    assert len(said) <= 5
+    assert depth.bits == 0 or 2 ** (depth.bits - 2) <= max(max(highest), 64), "no more bits than were seen"
+
+
+def test_a_few_hot_pixels_do_not_darken_a_stream():
+    depth = BitDepth()
+    counts = RNG.integers(0, 1024, (100, 100)).astype(np.uint16)
+    counts[5, :10] = 65535
+    image = decode_image(message("mono16", counts), depth)
+    assert depth.bits == 10
+    assert image.max() == 255
+    counts[6, :1] = 65535
+    decode_image(message("mono16", counts), depth)
+    assert depth.bits == 16, "more than a thousandth are no defects"
+
+
+def test_counts_in_the_upper_bits_use_all_bits():
+    depth = BitDepth()
+    shifted = (RNG.integers(0, 1024, (50, 50)) << 6).astype(np.uint16)
+    assert np.abs(decode_image(message("mono16", shifted), depth)[..., 0] - shifted / 257).max() <= 0.51
+    assert (depth.bits, depth.remark) == (16, "")
+
+
+def test_a_black_image_tells_nothing_of_the_bits():
+    depth = BitDepth()
+    assert not decode_image(message("mono16", np.zeros((4, 4), np.uint16)), depth).any()
+    assert (depth.bits, depth.remark) == (0, "")
+
+
+def test_png_and_files_share_the_bits_of_their_stream(tmp_path):
+    depth, counts = BitDepth(), np.full((8, 9), 800, np.uint16)
+    decode_image(message("mono16", np.full((8, 9), 3000, np.uint16)), depth)
+    assert decode_compressed(compressed(encoded(".png", counts), "mono16; png compressed "), depth).max() == 50
+    assert decode_compressed(compressed(encoded(".png", counts), "png"), depth).max() == 50
+    colour = np.dstack([counts] * 3)
+    assert decode_compressed(compressed(encoded(".png", colour), "bgr16; png compressed bgr16"), depth).max() == 50
+    for suffix in (".png", ".tiff"):
+        cv2.imwrite(str(tmp_path / f"a{suffix}"), counts)
+        assert read_image(tmp_path / f"a{suffix}", depth).max() == 50
+        assert read_image(tmp_path / f"a{suffix}").max() == 199, "alone it is a stream of its own"
+    assert depth.bits == 12
+
+
 def test_16uc1_counts_are_stretched_between_percentiles_but_mono16_is_not():
     counts = np.linspace(7000, 9000, 100 * 100).reshape(100, 100).astype(np.uint16)  # a thermal camera
     stretched = decode_image(message("16UC1", counts))[..., 0]
     low, high = np.percentile(counts, (1, 99))
     expected = np.clip((counts - low) / (high - low) * 255, 0, 255)
     assert np.abs(stretched - expected).max() <= 0.51
-    assert decode_image(message("mono16", counts)).max() == round(9000 / 257)
+    assert decode_image(message("mono16", counts)).max() == round(9000 * 255 / 16383), "of 14 bits, and not from 7000"
 
 
 def test_16uc1_of_one_value_is_black_rather_than_an_error():
@@ -270,6 +368,7 @@ def info(**changes):
         "distortion_model": "plumb_bob",
         "d": [0.1, -0.2, 0.001, 0.002, 0.0],
         "k": [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0],
+        "p": [0.0] * 12,
         "binning_x": 0,
         "binning_y": 0,
         "roi": roi,
@@ -287,14 +386,15 @@ def test_camera_info_as_published():
 def test_camera_info_roi_is_cut_before_binning():
     roi = SimpleNamespace(x_offset=100, y_offset=40, width=400, height=200)
     camera = camera_from_info(info(roi=roi, binning_x=2, binning_y=4))
-    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (250, 127.5, 110, 50)
+    # the centre of the first of two pixels is at 0, that of both at 0.5
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (250, 127.5, (220 + 0.5) / 2 - 0.5, (200 + 0.5) / 4 - 0.5)
     assert (camera.width, camera.height) == (200, 50)
 
 
 def test_camera_info_distortion_models():
     assert camera_from_info(info(distortion_model="rational_polynomial", d=[0.1] * 8)).distortion == (0.1,) * 8
     assert camera_from_info(info(distortion_model="", d=[])).distortion == ()
-    assert camera_from_info(info(distortion_model="odd", d=[0.0] * 5)).distortion == ()
+    assert camera_from_info(info(distortion_model="plumb_bob", d=[0.0] * 5)).distortion == ()
     fisheye = camera_from_info(info(distortion_model="equidistant", d=[0.0] * 4))
     assert fisheye.fisheye
     assert fisheye.distortion == (0.0,) * 4
@@ -307,6 +407,7 @@ def test_camera_info_distortion_models():
         {"k": [np.nan] * 9},
         {"width": 0},
         {"distortion_model": "odd"},
+        {"distortion_model": "odd", "d": [0.0] * 5},  # zeros are a lens too: of which kind is not known
         {"distortion_model": "plumb_bob", "d": [0.1] * 3},
         {"distortion_model": "equidistant", "d": [0.1] * 5},
     ],
@@ -367,7 +468,8 @@ def test_rclpy_messages_decode_like_any_other():
     assert np.array_equal(decode_image(image), samples)
     jpeg = messages.CompressedImage(format="png", data=array.array("B", encoded(".png", samples)))
     assert np.array_equal(decode_compressed(jpeg), samples[..., ::-1])
-    calibration = messages.CameraInfo(height=4, width=6, distortion_model="plumb_bob", k=[1.0] * 9, d=[0.0] * 5)
+    calibration = messages.CameraInfo(height=4, width=6, distortion_model="plumb_bob", d=[0.0] * 5)
+    calibration.k = [5.0, 0.0, 2.5, 0.0, 5.0, 1.5, 0.0, 0.0, 1.0]
     assert camera_from_info(calibration).width == 6
     assert camera_from_info(messages.CameraInfo()) is None
 

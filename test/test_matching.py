@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_ros.config import ExclusionConfig
-from vpr_ros.matching import Links, consistent_count, eligible_stop, is_ambiguous, islands
+from vpr_ros.matching import (
+    AWAY_KEYFRAMES,
+    Links,
+    Now,
+    consistent_count,
+    eligible_stop,
+    is_ambiguous,
+    islands,
+    left_stop,
+)
 from vpr_ros.types import Candidate, Keyframe
 
 NO_LINKS = Links(5)
@@ -16,7 +26,9 @@ ONE_CAMERA = range(1000)
 
 
 def keyframe(i: int, stamp_s: float, travelled_m: float | None = None) -> Keyframe:
-    return Keyframe(i, "s", round(stamp_s * 1e9), np.ones(1, np.float32), travelled_m=travelled_m)
+    """Its stamps are of a clock of their own: only the drive's time counts."""
+    elapsed_ns = round(stamp_s * 1e9)
+    return Keyframe(i, "s", -7 * i, np.ones(1, np.float32), travelled_m=travelled_m, elapsed_ns=elapsed_ns)
 
 
 drives = st.lists(st.tuples(st.floats(0.1, 5), st.floats(0, 5)), min_size=0, max_size=30)
@@ -37,11 +49,12 @@ def test_eligible_stop_is_what_the_three_rules_leave(
     allowed = [
         k.id
         for i, k in enumerate(session)
-        if now_ns - k.stamp_ns >= time_s * 1e9
+        if now_ns - k.elapsed_ns >= time_s * 1e9
         and (now_m is None or k.travelled_m is None or now_m - k.travelled_m >= distance_m)
         and i < len(session) - count
     ]
-    assert list(range(first_id, eligible_stop(earlier + session, first_id, now_ns, now_m, config))) == allowed
+    stop = eligible_stop(earlier + session, first_id, Now(now_ns, now_m), config)
+    assert list(range(first_id, stop)) == allowed
 
 
 late_drives = st.lists(
@@ -68,23 +81,54 @@ def test_no_excluded_keyframe_is_eligible_however_late_the_cameras_of_a_rig_are(
     excluded = [
         k.id
         for k in session
-        if now_s * 10**9 - k.stamp_ns < time_s * 10**9
+        if now_s * 10**9 - k.elapsed_ns < time_s * 10**9
         or (k.travelled_m is not None and path - k.travelled_m < distance_m)
         or (count > 0 and k.id >= (own[-count] if len(own) >= count else first_id))
     ]
     earlier = [keyframe(i, 1e6) for i in range(first_id)]
     known = earlier + session
-    stop = eligible_stop(known, first_id, now_s * 10**9, path, config, query_camera, jitter_s=30.0)
+    now = Now(now_s * 10**9, path, camera_name=query_camera)
+    stop = eligible_stop(known, first_id, now, config, jitter_s=30.0)
     assert stop == min(excluded, default=len(known))
     by_time_alone = ExclusionConfig(time_s, 0.0, 0)
-    for lost in known[eligible_stop(known, first_id, now_s * 10**9, None, by_time_alone, "a", jitter_s=30.0) :]:
-        assert now_s - lost.stamp_ns / 10**9 < time_s + 30
+    now = Now(now_s * 10**9, None, camera_name="a")
+    for lost in known[eligible_stop(known, first_id, now, by_time_alone, jitter_s=30.0) :]:
+        assert now_s - lost.elapsed_ns / 10**9 < time_s + 30
 
 
-def test_an_earlier_session_is_never_excluded() -> None:
-    assert (
-        eligible_stop([keyframe(i, 0.0) for i in range(12)], 12, 0, None, ExclusionConfig(1000.0, 1000.0, 1000)) == 12
-    )
+def test_an_earlier_drive_is_never_excluded() -> None:
+    known = [keyframe(i, 0.0) for i in range(12)]
+    assert eligible_stop(known, 12, Now(0), ExclusionConfig(1000.0, 1000.0, 1000)) == 12
+    assert left_stop(known, 12, {"": np.ones(1, np.float32)}, 0.5) == 12
+
+
+def test_paths_of_different_segments_of_odometry_do_not_compare() -> None:
+    config = ExclusionConfig(0.0, 50.0, 0)
+    known = [replace(keyframe(i, i, 10.0 * i), odometry_segment=int(i >= 5)) for i in range(10)]
+    assert eligible_stop(known, 0, Now(10 * 10**9, 95.0, 1), config) == 5
+    assert eligible_stop(known, 0, Now(10 * 10**9, 0.0, 2), config) == 10
+
+
+views = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0.0, 0.4, 0.6, 1.0])), max_size=25)
+
+
+@given(views, st.integers(0, 5), st.sampled_from([("a",), ("a", "b"), ()]))
+def test_left_stop_is_before_the_last_keyframes_that_show_another_place(
+    seen: list[tuple[str, float]], first_id: int, cameras: tuple[str, ...]
+) -> None:
+    """Against the obvious: look at every pair of neighbours of every camera. Similarities are the descriptors themselves."""
+    known = [
+        replace(keyframe(i, i), descriptor=np.array([similarity], np.float32), camera_name=name)
+        for i, (name, similarity) in enumerate([("a", 1.0)] * first_id + seen)
+    ]
+    present = {name: np.ones(1, np.float32) for name in cameras}
+    pairs = []
+    for name in cameras:
+        own = [k for k in known[first_id:] if k.camera_name == name]
+        pairs += [(a.id, b.id) for a, b in pairwise(own) if max(a.descriptor, b.descriptor) < 0.5]
+    assert AWAY_KEYFRAMES == 2
+    assert left_stop(known, first_id, present, 0.5) == max((a for a, _ in pairs), default=first_id)
+    assert left_stop(known, first_id, present, 1.0) == len(known)
 
 
 candidate_lists = st.lists(st.tuples(st.integers(0, 60), st.floats(-1, 1)), max_size=15, unique_by=lambda c: c[0]).map(

@@ -17,7 +17,19 @@ ROOT = Path(__file__).parents[1]
 
 # A module may import from its own level and from those below; everything on the top level is a shell of its own.
 LEVELS = (
-    {"errors", "types", "config", "rotations", "images", "share", "stopwatch", "whole_file"},
+    {
+        "errors",
+        "types",
+        "config",
+        "rotations",
+        "calibration",
+        "images",
+        "grey",
+        "share",
+        "stopwatch",
+        "trajectory",
+        "whole_file",
+    },
     {
         "model",
         "engines",
@@ -25,9 +37,14 @@ LEVELS = (
         "place_map",
         "keyframes",
         "matching",
-        "calibration",
         "local_features",
+        "own_body",
+        "relative_pose",
+        "static_region",
+        "ignored_regions",
         "verification",
+        "drive_clock",
+        "odometry",
     },
     {"loop_detector"},
     {"sources", "bags", "replay", "run_folder", "evaluation", "demo_world", "doctor", "benchmark"},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,40 @@ def test_a_failed_save_leaves_the_old_map_whole(tmp_path: Path, monkeypatch: pyt
     monkeypatch.undo()
     assert len(PlaceMap.load(path, "m")) == 5
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "is_verified", "said"),
+    [
+        ("yyy", True, ""),
+        ("nnn", False, ""),
+        ("nnn", True, "all 3 keyframes of the map have no picture to verify with"),
+        ("yny", True, "1 of the map's 3 keyframes have no picture to verify with"),
+        ("yey", True, "1 of the map's 3 keyframes have no picture to verify with"),  # of no bytes
+        ("", True, ""),
+    ],
+)
+def test_a_map_without_pictures_can_not_match_where_matches_are_verified(
+    pictures: str, is_verified: bool, said: str
+) -> None:
+    place_map = PlaceMap(8)
+    picture = {"y": Thumbnail(b"jpeg", 1.0), "n": None, "e": Thumbnail(b"", 1.0)}
+    one = some_map(1).keyframes[0]
+    for i, kind in enumerate(pictures):
+        place_map.add(replace(one, id=i, thumbnail=picture[kind]))
+    found = place_map.faults(is_verified=is_verified)
+    assert len(found) == bool(said)
+    assert all(each.startswith(said) and "can never match" in each for each in found)
+
+
+def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
+    place_map = PlaceMap(8)
+    one = some_map(1).keyframes[0]
+    for i, (name, camera) in enumerate([("front", CAMERA), ("front", None), ("rear", None), ("front", None)]):
+        place_map.add(replace(one, id=i, camera_name=name, camera=camera))
+    assert place_map.faults(is_verified=False) == []
+    (found,) = place_map.faults(is_verified=False, calibrated=["front"])
+    assert found.startswith("2 of the map's 4 keyframes have no intrinsics, though the camera is calibrated now")
+    (found,) = place_map.faults(is_verified=False, calibrated=["front"], stop=3)
+    assert found.startswith("1 of the map's 4"), "those before this session"
+    assert len(place_map.faults(is_verified=False, calibrated=["front", "rear"], stop=1)) == 0

@@ -13,8 +13,9 @@ from vpr_ros import cli
 from vpr_ros.bags import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.poses import read_g2o, read_pairs
 from vpr_ros.replay import replay, replay_to_folder
-from vpr_ros.run_folder import new_folder
+from vpr_ros.run_folder import new_folder, summary_lines
 from vpr_ros.sources import BagSource, open_source
 from vpr_ros.types import Camera
 
@@ -148,6 +149,120 @@ def test_the_command_line(bag: Path, tmp_path: Path, grid_model_path: Path, caps
     assert report.parent.parent == tmp_path / "runs"
 
 
+def drive_twice(root: Path, truth: bool = True) -> Path:
+    """TUM layout of a drive to eight places, whose clock then starts again for a drive that goes back from place 7.
+
+    Two frames of elsewhere come first in the second drive: they are what makes the detector believe the new clock.
+    """
+    (root / "rgb").mkdir(parents=True)
+    rgb, poses = [], []
+    drives = [[0, 1, 2, 3, 4, 5, 6, 7], [30, 31, 7, 6, 5, 4, 3, 2]]
+    for number, places in enumerate(drives):
+        for second, place in enumerate(places):
+            name = f"rgb/{number}_{second}.png"
+            cv2.imwrite(str(root / name), cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR))
+            rgb.append(f"{second}.000000 {name}")
+            poses.append(f"{second}.000000 {20.0 * place} 0 0 0 0 0 1")
+    (root / "rgb.txt").write_text("\n".join(rgb) + "\n")
+    if truth:
+        (root / "groundtruth.txt").write_text("\n".join(poses) + "\n")
+    return root
+
+
+def test_a_clock_that_restarts_makes_two_drives_everywhere(tmp_path: Path, config: Config) -> None:
+    source = open_source(drive_twice(tmp_path / "twice"))
+    folder = new_folder(tmp_path / "runs", "twice")
+    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    rows = list(csv.DictReader((folder / "matches.csv").open()))
+    assert [row["session"] for row in rows] == ["twice"] * 8 + ["twice+"] * 6
+    closures = [(row["session"], int(row["stamp_ns"]) // S, row["match_session"], int(row["match_stamp_ns"]) // S)
+                for row in rows if row["status"] == "ACCEPTED"]  # fmt: skip
+    assert closures == [("twice+", second, "twice", 9 - second) for second in range(3, 8)]
+    metrics = run.metrics
+    assert metrics is not None
+    # the first image of the second drive is at the place of the last one of the first: nobody knows what was between
+    assert (metrics.without_pose, metrics.undecided, metrics.queries) == (0, 1, 13)
+    assert (metrics.revisits, metrics.accepted_true, metrics.accepted_false) == (5, 5, 0)
+    assert metrics.recall_at_1 == 1.0
+    graph = read_g2o(folder / "loop_closures.g2o")
+    pairs = read_pairs(folder / "loop_closures.txt")
+    assert {(pair.query.session, pair.match.session) for pair in pairs} == {("twice+", "twice")}
+    assert len({frame for pair in pairs for frame in (pair.query, pair.match)}) == 10
+    assert len(graph.vertices) == 2 * len(graph.edges)
+    # each frame has its own picture, though two have one stamp
+    for place, match in zip([0, 1, 2, 3, 4, 5, 6, 7, 7, 6, 5, 4, 3, 2], run.matches, strict=True):
+        expected = texture(place, 320, 240)
+        np.testing.assert_array_equal(run.image_of(match.frame), expected)
+
+
+def test_a_truth_that_cannot_be_attributed_judges_nothing_wrong(tmp_path: Path, config: Config) -> None:
+    root = drive_twice(tmp_path / "twice")
+    truth = (root / "groundtruth.txt").read_text().splitlines()
+    (root / "groundtruth.txt").write_text("\n".join(truth[:8]))
+    folder = new_folder(tmp_path / "runs", "twice")
+    run = replay_to_folder(open_source(root), config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    assert run.metrics is not None
+    assert (run.metrics.accepted, run.metrics.accepted_true, run.metrics.accepted_false) == (5, 0, 0)
+    assert run.metrics.coverage == 2 / 14
+    assert any("restarts its clock 0 times and the images 1 times" in note for note in run.notes)
+    assert any(line.startswith("warning: the ground truth covers 2 of 14") for line in summary_lines(run))
+    assert "Warning" in (folder / "report.html").read_text()
+
+
+def test_odometry_places_the_frames_of_a_graph(tmp_path: Path, config: Config) -> None:
+    places = [0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0]
+    with BagWriter(tmp_path / "bag") as writer:
+        for i, place in enumerate(places):
+            pose = np.eye(4)
+            pose[0, 3] = 5.0 * place
+            writer.odometry("/truth", i * S + S, pose, "world", "camera")
+            writer.image("/image", i * S + S, texture(place, 320, 240), "camera")
+    source = BagSource(tmp_path / "bag", ground_truth_topic="/truth", odometry_from_poses=True)
+    folder = new_folder(tmp_path / "runs", "first")
+    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    graph = read_g2o(folder / "loop_closures.g2o")
+    assert [vertex[0, 3] for vertex in graph.vertices.values()] == [5.0 * place for place in places]
+    steps = [edge for edge in graph.edges if edge.to == edge.from_ + 1]
+    assert len(steps) == len(places) - 1
+    assert len(run.odometry) == 1
+
+
+def test_without_verification_its_figures_are_dashes(bag: Path, tmp_path: Path, config: Config) -> None:
+    source = BagSource(bag, ground_truth_topic="/truth")
+    folder = new_folder(tmp_path / "runs", "first")
+    off = config.with_values({"verification.enabled": False})
+    run = replay_to_folder(source, off, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    assert "after verification: AP -  max recall at 100 % precision -  F1max -" in summary_lines(run)
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["verified"] is None
+
+
+def test_a_folder_is_judged_from_the_command_line(
+    tmp_path: Path, grid_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a truth on another clock, slower than the images and out of phase."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, place in enumerate(PLACES):
+        cv2.imwrite(str(images / f"{i}.png"), cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR))
+    x = np.interp(np.arange(0, 12.01, 0.4), range(13), [20.0 * place for place in PLACES])
+    rows = [f"{100 + 0.4 * k:.3f} {at:.6f} 0 0 0 0 0 1" for k, at in enumerate(x)]
+    (tmp_path / "truth.txt").write_text("\n".join(rows))
+    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    arguments = ["replay", images, "--rate-hz", 1, "--model", grid_model_path, "--out", tmp_path / "runs"]
+    arguments += ["--ground-truth-file", tmp_path / "truth.txt", "--exclusion-s", 4, *settings]
+    assert run_cli(*arguments) == 0
+    said = capsys.readouterr().out
+    assert "warning: the ground truth covers none of 13 frames" in said
+    (option,) = (word for word in said.split() if word.startswith("--ground-truth-offset-s="))
+    assert run_cli(*arguments, option, "--ground-truth-gap-s", 0.5, "--max-angle-deg", 40) == 0
+    said = capsys.readouterr().out
+    # seconds 7 and 11 lie within jumps that no camera makes, back to place 0 and on to place 99
+    assert "ground truth: covers 11 of 13 frames (84.6 %)" in said
+    assert "precision 1.000 (3 right, 0 wrong), recall 1.000 of 3 queries" in said
+    assert "warning: the ground truth covers 11 of 13 frames (85 %)" in said
+    assert "at most 0.5 s" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -201,3 +316,49 @@ def test_kitti_00_closes_its_loops(shared_data: Path, tmp_path: Path) -> None:
     assert metrics.recall >= 0.93
     assert metrics.descriptor.max_recall_at_full_precision is not None
     assert metrics.descriptor.max_recall_at_full_precision >= 0.95
+
+
+def lap(count: int, shift_m: float, start: int) -> list[tuple[int, int, float]]:
+    """Second, place and position along the street, of `count` frames."""
+    return [(start + i, i, 5.0 * i + shift_m) for i in range(count)]
+
+
+@pytest.mark.parametrize(("shift_m", "kind"), [(0.0, ""), (-400.0, "jumped by"), (6e5, "jumped by")])
+def test_true_revisits_in_a_bag_close_although_its_odometry_was_reset(
+    tmp_path: Path, config: Config, shift_m: float, kind: str
+) -> None:
+    back = [(8 + i, 7 - i, 35.0 - 5.0 * i) for i in range(8)]
+    with BagWriter(tmp_path / "bag") as writer:
+        for second, place, x in [*lap(8, 0.0, 0), *back, *lap(8, shift_m, 16)]:
+            pose = np.eye(4)
+            pose[0, 3] = x
+            writer.odometry("/odom", (100 + second) * S, pose, "odom", "base_link")
+            writer.image("/image", (100 + second) * S, texture(place, 320, 240), "camera")
+    done = replay(BagSource(tmp_path / "bag", odom_topic="/odom"), config)
+    assert [match.accepted for match in done.matches[-6:]] == [True] * 6
+    assert [kind in event for event in done.events] == ([True] if kind else [])
+    assert {fix.odometry.segment for fix in done.matches if fix.odometry} == ({0, 1} if kind else {0})
+
+
+def test_images_without_a_stamp_take_the_time_of_recording(tmp_path: Path, config: Config) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for i, place in enumerate(PLACES):
+            writer.image("/image", 0, texture(place, 320, 240), "camera", bag_ns=(100 + i) * S)
+    source = BagSource(tmp_path / "bag")
+    done = replay(source, config)
+    assert [match.stamp_ns // S for match in done.matches] == list(range(100, 100 + len(PLACES)))
+    assert f"{len(PLACES)} of {len(PLACES)} images carry no stamp: the time of recording stands in" in source.notes
+
+
+def test_a_clock_that_is_set_while_recording_starts_a_session_that_is_noted(tmp_path: Path, config: Config) -> None:
+    """Header stamps jump by an hour, the recorder's clock does not: place 7 was seen a moment ago, place 0 was not."""
+    places = [0, 1, 2, 3, 4, 5, 6, 7, 50, 51, 7, 7, 0]
+    with BagWriter(tmp_path / "bag") as writer:
+        for i, place in enumerate(places):
+            stamp = (100 + i + (3600 if i >= 8 else 0)) * S
+            writer.image("/image", stamp, texture(place, 320, 240), "camera", bag_ns=(100 + i) * S)
+    done = replay(BagSource(tmp_path / "bag"), config, session="day")
+    assert done.out_of_order == 2
+    assert [match.accepted for match in done.matches[8:]] == [False, False, True]
+    assert [match.session for match in done.matches] == ["day"] * 8 + ["day+"] * 3
+    assert done.events == ("the stamps of the images jumped forward by 3601.000 s: session 'day+' begins",)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from vpr_ros.config import EngineConfig
 from vpr_ros.errors import SourceError
-from vpr_ros.sources import FolderSource, KittiSource, TumSource, VideoSource, open_source, read_tum_trajectory
-from vpr_ros.sources.base import Trajectory, pose_from_quaternion, stamp_from_seconds
+from vpr_ros.sources import FolderSource, KittiSource, TumSource, VideoSource, open_source
 from vpr_ros.sources.sample import images_of, sample_images
+from vpr_ros.sources.text import stamp_from_seconds
 
 DATA = Path("/work/shared/data")
 COUNT = 5
@@ -129,9 +129,8 @@ def test_kitti_without_poses_or_calibration(kitti):
         ("sequences/07/calib.txt", "P0: 1 2 3\n", r"calib\.txt:1: expected 12 numbers"),
         ("sequences/07/calib.txt", P0.replace("100", "0") + "\n", r"calib\.txt:1: focal lengths"),
         ("sequences/07/calib.txt", P2 + "\n", r"calib\.txt: has no line 'P0:' for image_0"),
-        ("poses/07.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n1 0 0 x 0 1 0 0 0 0 1 0\n", r"07\.txt:2: expected 12 numbers"),
         ("poses/07.txt", "1 0 0 nan 0 1 0 0 0 0 1 0\n", r"07\.txt:1: expected 12 numbers"),
-        ("poses/07.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", r"07\.txt: has 1 lines, but there is an image 000004\.png"),
+        ("poses/07.txt", "0 0 0 0 0 0 0 0 0 0 0 0\n", r"07\.txt:1: expected 12 numbers"),
     ],
 )
 def test_a_broken_kitti_file_is_named_with_its_line(kitti, file, text, message):
@@ -141,6 +140,17 @@ def test_a_broken_kitti_file_is_named_with_its_line(kitti, file, text, message):
         path.write_text(text)
     with pytest.raises(SourceError, match=message):
         KittiSource(kitti, "07")
+
+
+def test_kitti_poses_that_are_broken_or_cut_off_leave_their_images_without(kitti):
+    rows = (kitti / "poses" / "07.txt").read_text().splitlines()
+    (kitti / "poses" / "07.txt").write_text("\n".join([rows[0], rows[1].replace("1", "x", 1), rows[2], rows[3][:9]]))
+    source = KittiSource(kitti, "07")
+    assert source.ground_truth.poses[:, 0, 3].tolist() == [0, 1, 2], "image 1 lies between 0 and 2"
+    assert source.notes[0].startswith(
+        "07.txt: 2 of 4 rows hold no pose and are not used; the first, line 2: expected 12"
+    )
+    assert "ground truth covers 3 of 5 frames" in source.notes
 
 
 def test_kitti_folders_that_are_not_there(kitti):
@@ -159,12 +169,17 @@ def test_tum(tum):
     frames = list(source)
     assert source.name == "rgbd_dataset_freiburg1_tiny"
     assert frames[0].stamp_ns == EPOCH * 10**9 + 1000, "exact to the nanosecond"
-    assert frames[0].camera is None, "the benchmark's intrinsics are for 640 x 480"
+    camera = frames[0].camera
+    assert (camera.width, camera.height, camera.fx) == (32, 24, 517.3 / 20), "the benchmark's, of 640 x 480 px"
     truth = source.ground_truth
     assert truth.stamps.tolist() == [frame.stamp_ns for frame in frames[:-1]]
-    assert truth.poses[:, 0, 3].tolist() == [0, 1, 2, 3]
+    # measured 15 ms late: interpolated, and the first frame has the first pose
+    assert np.allclose(truth.poses[:, 0, 3], [0, 0.985, 1.985, 2.985])
     assert np.allclose(truth.poses[0, :3, :3], [[0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    assert source.notes == ["ground truth covers 4 of 5 frames"]
+    assert source.notes == [
+        "the benchmark's freiburg1 is for 640 x 480 px, images are 32 x 24 px: scaled by 1/20",
+        "ground truth covers 4 of 5 frames",
+    ]
 
 
 @pytest.mark.parametrize(("name", "fx"), [("freiburg1_a", 517.3), ("fr2_desk", 520.9), ("x_fr3", 535.4), ("own", None)])
@@ -173,6 +188,41 @@ def test_tum_intrinsics_come_from_the_folder_name(tmp_path, name, fx):
     write_lines(tmp_path / name / "rgb.txt", "1.5 a.png")
     (frame,) = TumSource(tmp_path / name)
     assert (frame.camera and frame.camera.fx) == fx
+
+
+def test_images_of_another_size_than_the_calibration_have_no_camera_and_a_note(kitti, tum):
+    """KITTI's calib.txt does not say its size, TUM's is the benchmark's."""
+    for i in range(COUNT):
+        write_image(kitti / "sequences" / "07" / "image_0" / f"{i:06d}.png", IMAGES[i][:12, :16])
+        write_image(tum / "rgb" / f"{EPOCH + i}.000001.png", IMAGES[i][:, :30])
+    for source, words in (
+        (
+            KittiSource(kitti, "07"),
+            "calib.txt, P0: has its principal point at (16, 12), far from the middle of images of 16 x 12 px",
+        ),
+        (TumSource(tum), "the benchmark's freiburg1 is for 640 x 480 px, images are 30 x 24 px"),
+    ):
+        assert [frame.camera for frame in source] == [None] * COUNT
+        (note,) = source.notes
+        assert note.startswith("closures come without a relative pose: ")
+        assert words in note
+
+
+@pytest.mark.parametrize("folder_of", [FolderSource, TumSource])
+def test_files_of_12_bits_in_16_are_stretched_alike_and_said_once(tmp_path, folder_of):
+    """The first file is dark: it must not be brighter than a brighter one by more than it is told."""
+    counts = [np.full((24, 32), value, np.uint16) for value in (900, 4000, 900)]
+    for i, image in enumerate(counts):
+        assert cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+    write_lines(tmp_path / "rgb.txt", *(f"{i} {i}.png" for i in range(3)))
+    source = folder_of(tmp_path)
+    for _ in range(2):  # the second pass begins anew
+        assert images(source)[:, 0, 0, 0].tolist() == [round(900 * 255 / 1023), round(4000 * 255 / 4095), 56]
+    assert source.notes == [
+        "the 16-bit images hold 10 bits: 0 to 1023 becomes 0 to 255",
+        "the 16-bit images hold 12 bits now, 10 before: 0 to 4095 becomes 0 to 255",
+    ]
+    assert source.image_at(0)[0, 0, 0] == 56, "afterwards as at the end"
 
 
 @pytest.mark.parametrize(
@@ -198,14 +248,14 @@ def test_a_broken_tum_file_is_named_with_its_line(tum, file, text, message):
 
 
 def test_text_files_that_are_not_text(tum):
-    (tum / "rgb.txt").write_bytes(b"\xff\xfe\x00\x80")
+    (tum / "rgb.txt").write_bytes(b"\xff\xfe\x00\xd8")  # half of a UTF-16 pair
     with pytest.raises(SourceError, match="cannot be read as text"):
         TumSource(tum)
 
 
 def test_folder_is_in_natural_order_at_its_rate(folder, tmp_path):
     write_lines(tmp_path / "poses.txt", *(f"{i / 4} {i} 0 0 0 0 0 1" for i in range(COUNT)))
-    source = FolderSource(folder, rate_hz=4, poses=tmp_path / "poses.txt")
+    source = FolderSource(folder, rate_hz=4, ground_truth_file=tmp_path / "poses.txt")
     assert [frame.stamp_ns for frame in source] == [i * 250_000_000 for i in range(COUNT)]
     assert source.ground_truth.poses[:, 0, 3].tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(SourceError, match="rate_hz must be positive"):
@@ -282,7 +332,7 @@ def test_open_source_recognises_by_looking(kitti, tum, folder, tmp_path):
     assert isinstance(open_source(kitti), KittiSource)
     assert isinstance(open_source(str(kitti), sequence="07", camera="image_2"), KittiSource)
     assert isinstance(open_source(tum), TumSource)
-    assert isinstance(open_source(folder, rate_hz=2.0, poses=""), FolderSource)
+    assert isinstance(open_source(folder, rate_hz=2.0, ground_truth_file=""), FolderSource)
     assert isinstance(open_source(video(tmp_path / "a.avi", "MJPG")), VideoSource)
 
 
@@ -327,24 +377,6 @@ def test_stamps_round_trip(stamp_ns):
 def test_stamps_that_are_none(text):
     with pytest.raises(ValueError, match=r"not a time|out of range"):
         stamp_from_seconds(text)
-
-
-def test_a_trajectory_gives_the_nearest_pose_within_the_tolerance():
-    poses = np.tile(np.eye(4), (3, 1, 1))
-    poses[:, 0, 3] = 0, 1, 2
-    trajectory = Trajectory(np.array([0, 100, 200]), poses)
-    for stamp, x in ((-20, 0), (-21, None), (49, None), (85, 1), (120, 1), (199, 2), (221, None)):
-        pose = trajectory.at(stamp, 20)
-        assert (None if pose is None else pose[0, 3]) == x
-    assert trajectory.associate(np.array([201, 1, 150]), 20).stamps.tolist() == [1, 201]
-    assert len(Trajectory(np.zeros(0, np.int64), np.zeros((0, 4, 4))).associate(np.array([1]), 20)) == 0
-
-
-def test_unsorted_trajectory_files_are_sorted(tmp_path):
-    write_lines(tmp_path / "a.txt", "2 2 0 0 0 0 0 1", "1 1 0 0 0 0 0 9")
-    trajectory = read_tum_trajectory(tmp_path / "a.txt")
-    assert trajectory.stamps.tolist() == [10**9, 2 * 10**9]
-    assert np.array_equal(trajectory.poses[0], pose_from_quaternion(np.array([1.0, 0, 0]), np.array([0, 0, 0, 1.0])))
 
 
 @pytest.mark.skipif(not (DATA / "kitti").exists(), reason=f"{DATA}/kitti is not on this machine")

@@ -96,7 +96,9 @@ def test_ground_truth_from_a_topic_or_a_file_goes_with_the_frames_but_not_into_t
     path = write_bag(tmp_path / "bag", storage)
     expected = np.array([pose(0.1 * i) for i in range(COUNT)])
     source = BagSource(path, ground_truth_topic="/odom")
-    assert np.allclose(source.ground_truth.poses, expected)
+    # measured 20 ms before each frame: interpolated, and the last frame has the last pose
+    between = np.array([*(pose(0.1 * (i + 0.2)) for i in range(COUNT - 1)), expected[-1]])
+    assert np.allclose(source.ground_truth.poses, between)
     assert source.ground_truth.stamps.tolist() == STAMPS
     assert all(frame.odom_from_body is None for frame in source)
     lines = [
@@ -132,13 +134,111 @@ def test_odometry_that_is_too_old_is_none(tmp_path):
     assert source.notes == ["1 frames have no odometry within 0.1 s"]
 
 
+def cameras(path, **options):
+    source = BagSource(path, **options)
+    found = [frame.camera for frame in source]
+    notes = list(source.notes)
+    assert [frame.camera for frame in source] == found
+    assert source.notes == notes, "a second pass has nothing new to say"
+    return found, notes
+
+
 def test_intrinsics_of_another_image_size_are_not_used(tmp_path):
     with BagWriter(tmp_path / "bag") as bag:
         bag.camera_info("/camera/camera_info", 1, CAMERA)
-        bag.image(TOPIC, 1, IMAGES[0][:24, :32])
+        for i in range(3):
+            bag.image(TOPIC, STAMPS[i], IMAGES[i][:, :40])
+    found, (note,) = cameras(tmp_path / "bag")
+    assert found == [None] * 3
+    assert note.startswith(
+        "closures come without a relative pose: camera_info is for 64 x 48 px, images are 40 x 48 px"
+    )
+
+
+def test_intrinsics_of_twice_the_image_size_are_halved(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.camera_info("/camera/camera_info", 1, CAMERA)
+        bag.image(TOPIC, 2, np.ascontiguousarray(IMAGES[0][::2, ::2]))
+    (camera,), notes = cameras(tmp_path / "bag")
+    assert camera == Camera(35.0, 35.5, (32.5 / 2) - 0.5, (24.5 / 2) - 0.5, 32, 24, CAMERA.distortion)
+    assert notes == ["camera_info is for 64 x 48 px, images are 32 x 24 px: scaled by 1/2"]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_an_image_goes_with_the_camera_info_before_it(tmp_path, storage):
+    """The resolution changes on the way, and the very first image is recorded before any camera_info."""
+    small = Camera(40.0, 40.0, 15.0, 11.0, 32, 24)
+    with BagWriter(tmp_path / "bag", storage) as bag:
+        for i in range(6):
+            size = CAMERA if i < 3 else small
+            if i:
+                bag.camera_info("/camera/camera_info", STAMPS[i] - 1, size)
+            bag.image(TOPIC, STAMPS[i], np.ascontiguousarray(IMAGES[i][: size.height, : size.width]))
+    found, notes = cameras(tmp_path / "bag")
+    assert found == [CAMERA] * 3 + [small] * 3
+    assert notes == [
+        "camera_info changed from 64 x 48 px, fx 70, plumb_bob to 32 x 24 px, fx 40, plumb_bob: from now on it is used"
+    ]
+
+
+def test_a_driver_that_is_calibrated_after_its_first_message(tmp_path):
+    message = TYPESTORE.types["sensor_msgs/msg/CameraInfo"]
+    roi = TYPESTORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    with BagWriter(tmp_path / "bag") as bag:
+        header = TYPESTORE.types["std_msgs/msg/Header"](TYPESTORE.types["builtin_interfaces/msg/Time"](1, 0), "cam")
+        blank = message(header, 48, 64, "", np.zeros(0), np.zeros(9), np.eye(3).ravel(), np.zeros(12), 0, 0, roi)
+        bag.write("/camera/camera_info", blank, STAMPS[0] - 1)
+        bag.image(TOPIC, STAMPS[0], IMAGES[0])
+        bag.camera_info("/camera/camera_info", STAMPS[1] - 1, CAMERA)
+        bag.image(TOPIC, STAMPS[1], IMAGES[1])
+    found, notes = cameras(tmp_path / "bag")
+    assert found == [None, CAMERA]
+    assert (
+        notes[0]
+        == "closures come without a relative pose: camera_info is not calibrated (K is zero): calibrate the camera"
+    )
+    assert "changed from 64 x 48 px, fx 0, no distortion model to 64 x 48 px, fx 70" in notes[1]
+
+
+def test_two_cameras_on_one_camera_info_topic_are_named_and_no_camera_is_used(tmp_path):
+    other = Camera(90.0, 90.0, 30.0, 20.0, 64, 48)
+    with BagWriter(tmp_path / "bag") as bag:
+        for i in range(8):
+            bag.camera_info("/camera/camera_info", STAMPS[i] - 1, other if i % 2 else CAMERA)
+            bag.image(TOPIC, STAMPS[i], IMAGES[i])
+    found, notes = cameras(tmp_path / "bag")
+    assert found[2:] == [None] * 6
+    assert "two camera_infos alternate (64 x 48 px, fx 70, plumb_bob and 64 x 48 px, fx 90, plumb_bob)" in notes[-1]
+
+
+@pytest.mark.parametrize("transport", ["", "/compressed"])
+@pytest.mark.parametrize("name", ["image_rect", "image_rect_color"])
+def test_a_rectified_image_beside_the_raw_cameras_calibration_has_its_p(tmp_path, name, transport):
+    p = np.array([60.0, 0, 30, 0, 0, 61, 22, 0, 0, 0, 1, 0])
+    roi = TYPESTORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    header = TYPESTORE.types["std_msgs/msg/Header"](TYPESTORE.types["builtin_interfaces/msg/Time"](1, 0), "cam")
+    info = TYPESTORE.types["sensor_msgs/msg/CameraInfo"](
+        header, 48, 64, "plumb_bob", np.array(CAMERA.distortion), CAMERA.matrix.ravel(), np.eye(3).ravel(), p, 0, 0, roi
+    )
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.write("/camera/camera_info", info, 1)
+        write = bag.compressed_image if transport else bag.image
+        write(f"/camera/{name}{transport}", 2, IMAGES[0])
+    assert cameras(tmp_path / "bag") == ([Camera(60.0, 61.0, 30.0, 22.0, 64, 48)], [])
+
+
+def test_sixteen_bit_images_of_a_bag_are_stretched_alike_and_said_once(tmp_path):
+    ramp = np.linspace(0, 1000, 48 * 64).reshape(48, 64).astype(np.uint16)
+    with BagWriter(tmp_path / "bag") as bag:
+        for i, counts in enumerate((ramp, ramp // 8, ramp)):
+            bag.plane(TOPIC, STAMPS[i], counts, "mono16")
     source = BagSource(tmp_path / "bag")
-    assert next(iter(source)).camera is None
-    assert source.notes == ["camera_info is for 64 x 48 px, images are 32 x 24 px: not used"]
+    bright, dark, again = (frame.image for frame in source)
+    assert bright.max() == round(1000 * 255 / 1023)
+    assert dark.max() == round(125 * 255 / 1023), "a dark image stays dark"
+    assert np.array_equal(bright, again)
+    assert source.notes == ["the 16-bit images hold 10 bits: 0 to 1023 becomes 0 to 255"]
+    assert np.array_equal(source.image_at(STAMPS[1]), dark)
 
 
 def test_bag_time_stands_in_for_header_stamps_that_were_left_at_zero(tmp_path):

@@ -82,7 +82,7 @@ class BagWriter:
             camera.height,
             camera.width,
             "equidistant" if camera.fisheye else pinhole,
-            np.array(camera.distortion or (0.0,) * 5),
+            np.array(camera.distortion or (0.0,) * (4 if camera.fisheye else 5)),
             camera.matrix.reshape(-1),
             np.eye(3).reshape(-1),
             np.hstack((camera.matrix, np.zeros((3, 1)))).reshape(-1),
@@ -99,8 +99,9 @@ class BagWriter:
         odom_from_body: Pose,
         frame_id: str = "odom",
         child_frame_id: str = "base_link",
+        bag_ns: int | None = None,
     ) -> None:
-        """A (4, 4) pose as a `nav_msgs/Odometry` with zero twist and covariance."""
+        """A (4, 4) pose as a `nav_msgs/Odometry` with zero twist and covariance; received at its stamp unless `bag_ns`."""
         zero = _new("geometry_msgs/msg/Vector3", 0.0, 0.0, 0.0)
         covariance = np.zeros(36)
         pose = _new(
@@ -115,7 +116,7 @@ class BagWriter:
             _new("geometry_msgs/msg/PoseWithCovariance", pose, covariance),
             _new("geometry_msgs/msg/TwistWithCovariance", _new("geometry_msgs/msg/Twist", zero, zero), covariance),
         )
-        self.write(topic, message, stamp_ns)
+        self.write(topic, message, stamp_ns if bag_ns is None else bag_ns)
 
     def write(self, topic: str, message: Any, bag_ns: int) -> None:
         """Any message of `TYPESTORE`, as received at `bag_ns`."""

@@ -81,7 +81,15 @@ class ModelConfig:
     path: str = parameter("", "ONNX model file; empty means the model that ships with vpr_ros")
 
 
-BACKENDS = ("onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "openvino", "openvino_gpu", "tensorrt")
+BACKENDS = (
+    "onnxruntime",
+    "onnxruntime_cuda",
+    "onnxruntime_tensorrt",
+    "openvino",
+    "openvino_gpu",
+    "tensorrt",
+    "tensorrt_rtx",
+)
 """What can run a model, by library and device."""
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
@@ -105,6 +113,9 @@ class EngineConfig:
     )
     version_compatible: bool = parameter(
         False, "build TensorRT engines that other versions of it can run, too; they are larger and somewhat slower"
+    )
+    capabilities: str = parameter(
+        "", "GPUs that tensorrt_rtx plans for, like sm86,sm89,sm120, so that one file is for all; empty is the one here"
     )
     cache: str = parameter("", "folder of built engines; empty is vpr_ros/engines in the user's cache")
 
@@ -131,7 +142,7 @@ class KeyframeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExclusionConfig:
-    """Which keyframes of the running session are too recent to be a revisit; any one of the rules excludes."""
+    """Which keyframes of the running drive are too recent to be a revisit; any one of the rules excludes."""
 
     time_s: float = parameter(10.0, "keyframes younger than this are no revisit", unit="s", low=0.0, high=86400.0)
     distance_m: float = parameter(
@@ -143,6 +154,13 @@ class ExclusionConfig:
     )
     count: int = parameter(
         5, "the last so many keyframes of the query's camera, and what came since, are no revisit", low=0, high=1000000
+    )
+    away_similarity: float = parameter(
+        0.5,
+        "the robot has left a place once two keyframes in a row are less similar to the present view than this; keyframes "
+        "since then are no revisit; 1 switches the rule off",
+        low=-1.0,
+        high=1.0,
     )
 
 
@@ -186,6 +204,24 @@ class VerificationConfig:
         low=0.0,
         high=1.0,
     )
+    ignore: str = parameter(
+        "",
+        "parts of the picture whose local features are left out, like the robot's own body: rectangles x y width height as "
+        "shares of the picture and mask images (black is ignored), separated by commas: 0 0.75 1 0.25, mask.png; of a rig "
+        "front: 0 0.75 1 0.25; rear: mask.png",
+    )
+    learn_static: bool = parameter(
+        True,
+        "learn per camera what never changes in its picture while the robot moves, and leave out local features there",
+    )
+    min_motion_px: float = parameter(
+        2.0,
+        "matched features that move less in the shrunk picture count only where all of the picture matches; 0: they always "
+        "count",
+        unit="px",
+        low=0.0,
+        high=100.0,
+    )
     max_candidates: int = parameter(3, "candidates of the best place that are verified", low=1, high=100)
     max_ratio: float = parameter(
         0.85, "Lowe's ratio test: nearest over second nearest descriptor distance", low=0.1, high=1.0
@@ -222,10 +258,18 @@ class OdometryConfig:
 class SessionConfig:
     clock_jump_s: float = parameter(
         1.0,
-        "a stamp this far before its camera's last one starts a new session; a smaller step back, or being this far behind "
-        "the rig's other cameras, drops the frame",
+        "a frame with a stamp this far before its camera's last one or behind the rig's other cameras is odd and dropped; "
+        "three in a row that agree start a new session; a smaller step back drops the frame",
         unit="s",
         low=0.0,
+        high=86400.0,
+    )
+    max_gap_s: float = parameter(
+        60.0,
+        "a frame is odd, too, if its stamp is further than this ahead of the time that has passed since the last one, by the "
+        "clock of reception",
+        unit="s",
+        low=1.0,
         high=86400.0,
     )
 

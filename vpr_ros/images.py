@@ -6,7 +6,6 @@ whether it comes from rclpy, rosbags or a test.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.errors import ImageError
 from vpr_ros.types import Camera, Image, Mask
 
@@ -75,18 +75,57 @@ _NOT_PICTURES = {
     "hevc": "it is a video stream; republish it as jpeg",
 }
 
-_PINHOLE_MODELS = ("plumb_bob", "rational_polynomial")
-_PINHOLE_COEFFICIENTS = (4, 5, 8, 12, 14)  # what OpenCV accepts
-_FISHEYE_MODEL = "equidistant"
+_DEPTHS = (8, 10, 12, 14, 16)
+"""Of sensors, in bits."""
+_HOT_PIXELS = 1e-3
+"""Share of an image's values that may lie above what its sensor's bits can hold: defects, and lamps that are clipped anyway."""
 
 
-def decode_image(message: Any) -> Image:
+class BitDepth:
+    """How many bits the 16-bit images of one stream really hold.
+
+    By definition `mono16`, `bayer_*16` and the 16-bit colours fill their 16 bits, but many cameras publish counts of 10, 12 or
+    14 bits as they are, which read as 16 are nearly black. So the stream's highest value so far tells the bits: the fewest of
+    8, 10, 12, 14 and 16 that hold all but a few hot pixels. They only ever grow, so a dark image never changes the
+    brightness of those after it.
+    """
+
+    def __init__(self) -> None:
+        self.bits = 0
+        """0 until an image that is not black has been seen."""
+        self._before = 0
+
+    def learn(self, pixels: NDArray[np.uint16]) -> None:
+        """Take in the next image (without alpha)."""
+        if self.bits == _DEPTHS[-1] or int(pixels.max()) < (1 << self.bits):
+            return
+        allowed = _HOT_PIXELS * pixels.size
+        needed = next(bits for bits in _DEPTHS if np.count_nonzero(pixels >> bits if bits < 16 else 0) <= allowed)
+        if needed > self.bits:
+            self._before, self.bits = self.bits, needed
+
+    @property
+    def remark(self) -> str:
+        """One line for logs and notes; empty where the images fill their 16 bits from the start."""
+        if self.bits == 0 or (self.bits == _DEPTHS[-1] and self._before == 0):
+            return ""
+        before = f" now, {self._before} before" if self._before else ""
+        return f"the 16-bit images hold {self.bits} bits{before}: 0 to {self.highest} becomes 0 to 255"
+
+    @property
+    def highest(self) -> int:
+        """The count that becomes white."""
+        return (1 << (self.bits or _DEPTHS[-1])) - 1
+
+
+def decode_image(message: Any, depth: BitDepth | None = None) -> Image:
     """The picture in a `sensor_msgs/Image`: (H, W, 3) uint8 RGB, C-contiguous, never an alias of `message.data`.
 
-    16 bits become 8 in one of two ways. `mono16` and the 16-bit colours span the full 16 bits by definition, so they
-    are divided by 257, as cv_bridge does: brightness stays comparable from image to image. `16UC1` is raw counts of
-    unknown range (a 14-bit thermal camera, say), which that would turn black, so its 1st to 99th percentile is
-    stretched over 0..255, image by image. A driver that publishes 12-bit counts unshifted should call them `16UC1`.
+    16 bits become 8 in one of two ways. `mono16`, `bayer_*16` and the 16-bit colours are divided by what the bits that they
+    really hold can reach (`BitDepth`; by 257 for all 16, as cv_bridge does). A stream is decoded with one `depth`, so
+    brightness stays comparable from image to image, and changes only where more bits show; without `depth` an image is a
+    stream of its own. `16UC1` is raw counts of unknown range and offset (a thermal camera, say): its 1st to 99th
+    percentile is stretched over 0..255, image by image.
 
     Raises `ImageError`: an encoding not in `ENCODINGS`, zero size, a `step` or `data` too short, a size that the
     encoding cannot have.
@@ -96,12 +135,12 @@ def decode_image(message: Any) -> Image:
         raise ImageError(f"encoding {message.encoding!r} is not a picture that can be read; use one of {_known()}")
     pixels = _pixels(message, layout)
     if layout.bits == 16:
-        pixels = _eight_bits(pixels, stretch=message.encoding == "16UC1")
+        pixels = _eight_bits(pixels, None if message.encoding == "16UC1" else depth or BitDepth())
     # cvtColor always allocates; only plain rgb8 could still be a view of the message.
     return pixels.copy() if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion)
 
 
-def decode_compressed(message: Any) -> Image:
+def decode_compressed(message: Any, depth: BitDepth | None = None) -> Image:
     """The picture in a `sensor_msgs/CompressedImage`: (H, W, 3) uint8 RGB, C-contiguous.
 
     JPEG, PNG and whatever else OpenCV reads; grey becomes three equal channels, alpha is dropped, 16 bits become 8 as
@@ -116,11 +155,14 @@ def decode_compressed(message: Any) -> Image:
     data = np.frombuffer(message.data, np.uint8)
     # compressed_image_transport's word for "the encoder was handed RGB where it expects BGR".
     swapped = "compressed rgb" in compression
-    return _decode_bytes(data, f"format {message.format!r}", stretch=original == "16UC1", swapped=swapped)
+    depth = None if original == "16UC1" else depth or BitDepth()
+    return _decode_bytes(data, f"format {message.format!r}", depth, swapped=swapped)
 
 
-def read_image(path: Path | str) -> Image:
+def read_image(path: Path | str, depth: BitDepth | None = None) -> Image:
     """The picture in an image file: (H, W, 3) uint8 RGB, turned upright where EXIF says so.
+
+    16 bits become 8 as in `decode_image`: files of one recording share a `depth`.
 
     Raises `ImageError`: a file that is missing, unreadable or not an image.
     """
@@ -128,33 +170,16 @@ def read_image(path: Path | str) -> Image:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}") from None
-    return _decode_bytes(data, str(path))
+    return _decode_bytes(data, str(path), depth or BitDepth())
 
 
 def camera_from_info(message: Any) -> Camera | None:
-    """Intrinsics of the image that a `sensor_msgs/CameraInfo` belongs to, its `roi` and `binning` applied.
+    """Intrinsics of an image of the size that a `sensor_msgs/CameraInfo` announces: `roi` cut, then binned.
 
-    None where they are not known: K is zero (an uncalibrated driver), the size is zero, or the distortion model is
-    not `plumb_bob`, `rational_polynomial` or `equidistant` and has coefficients that matter.
+    None where `camera_for_image` finds none. An image at hand is judged by that function, with its own size.
     """
-    k = np.asarray(message.k, np.float64)
-    distortion = tuple(float(value) for value in message.d)
-    fisheye = message.distortion_model == _FISHEYE_MODEL
-    if not _distortion_is_known(message.distortion_model, distortion):
-        return None
-    roi, binning_x, binning_y = message.roi, max(1, message.binning_x), max(1, message.binning_y)
-    camera = Camera(
-        fx=float(k[0]) / binning_x,
-        fy=float(k[4]) / binning_y,
-        cx=float(k[2] - roi.x_offset) / binning_x,
-        cy=float(k[5] - roi.y_offset) / binning_y,
-        width=(roi.width or message.width) // binning_x,
-        height=(roi.height or message.height) // binning_y,
-        distortion=distortion if fisheye or any(distortion) else (),
-        fisheye=fisheye,
-    )
-    usable = camera.fx > 0 and camera.fy > 0 and math.isfinite(camera.fx + camera.fy + camera.cx + camera.cy)
-    return camera if usable and camera.width > 0 and camera.height > 0 else None
+    calibration = Calibration.of_info(message)
+    return camera_for_image(calibration, *calibration.announced_size).camera
 
 
 def resize(image: Image, width: int, height: int) -> Image:
@@ -218,16 +243,21 @@ def _pixels(message: Any, layout: _Layout) -> NDArray[Any]:
 _DEMOSAIC = frozenset(layout.conversion for name, layout in _LAYOUTS.items() if name.startswith("bayer"))
 
 
-def _eight_bits(pixels: NDArray[np.uint16], *, stretch: bool) -> Image:
-    low, high = np.percentile(pixels, (1, 99)) if stretch else (0, 65535)
+def _eight_bits(pixels: NDArray[np.uint16], depth: BitDepth | None) -> Image:
+    """By the bits that the stream holds, or without a depth stretched between percentiles."""
+    if depth is None:
+        low, high = np.percentile(pixels, (1, 99))
+    else:
+        depth.learn(pixels[..., :3] if pixels.ndim == 3 else pixels)
+        low, high = 0, depth.highest
     scale = 255 / (high - low) if high > low else 0.0
     return np.clip(np.rint((pixels - np.float32(low)) * np.float32(scale)), 0, 255).astype(np.uint8)
 
 
-def _decode_bytes(data: NDArray[np.uint8], what: str, *, stretch: bool = False, swapped: bool = False) -> Image:
+def _decode_bytes(data: NDArray[np.uint8], what: str, depth: BitDepth | None, *, swapped: bool = False) -> Image:
     if data.size == 0:
         raise ImageError(f"{what}: the image has no bytes")
-    channels = cv2.IMREAD_GRAYSCALE if stretch else cv2.IMREAD_COLOR
+    channels = cv2.IMREAD_GRAYSCALE if depth is None else cv2.IMREAD_COLOR
     try:
         pixels: NDArray[Any] | None = cv2.imdecode(data, channels | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
@@ -235,17 +265,9 @@ def _decode_bytes(data: NDArray[np.uint8], what: str, *, stretch: bool = False, 
     if pixels is None:
         raise ImageError(f"{what}: {data.size} bytes do not decode as an image; is it jpeg or png, and whole?")
     if pixels.dtype == np.uint16:
-        pixels = _eight_bits(pixels, stretch=stretch)
+        pixels = _eight_bits(pixels, depth)
     if pixels.dtype != np.uint8:
         raise ImageError(f"{what}: {pixels.dtype} pixels are not a picture; use 8 or 16 bit images")
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def _distortion_is_known(model: str, coefficients: tuple[float, ...]) -> bool:
-    if model == _FISHEYE_MODEL:
-        return len(coefficients) == 4  # all zero is a lens too: equidistant, not pinhole
-    if not any(coefficients):
-        return True
-    return model in _PINHOLE_MODELS and len(coefficients) in _PINHOLE_COEFFICIENTS

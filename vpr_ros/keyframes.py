@@ -10,16 +10,16 @@ from vpr_ros.types import Descriptor, Keyframe, Pose
 
 
 def is_new_keyframe(
-    stamp_ns: int, descriptor: Descriptor, odom_from_body: Pose | None, last: Keyframe | None, config: KeyframeConfig
+    elapsed_ns: int, descriptor: Descriptor, odom_from_body: Pose | None, last: Keyframe | None, config: KeyframeConfig
 ) -> bool:
-    """Whether a frame differs enough from its camera's last keyframe of the session (None: it is the first).
+    """Whether a frame, `elapsed_ns` into its drive, differs enough from its camera's last keyframe (None: it is the first).
 
     Time is necessary; then any of distance, angle (with odometry) and change of the descriptor is enough. A robot that
     stands still therefore adds nothing.
     """
     if last is None:
         return True
-    if stamp_ns - last.stamp_ns < config.min_interval_s * 1e9:
+    if 0 <= elapsed_ns - last.elapsed_ns < config.min_interval_s * 1e9:  # older than the last: that one's stamp was odd
         return False
     if float(descriptor @ last.descriptor) < config.max_similarity or config.max_similarity >= 1.0:
         return True

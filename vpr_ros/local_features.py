@@ -16,11 +16,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ModelError
+from vpr_ros.grey import Grey
 from vpr_ros.images import resize
 from vpr_ros.types import LocalFeatures
 
-Grey = NDArray[np.uint8]
-"""(H, W) uint8."""
 Floats = NDArray[np.float32]
 CELL = 8
 """Dense networks say where in a cell of 8 x 8 px a point lies, if anywhere."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -12,11 +12,16 @@ from itertools import repeat
 import numpy as np
 
 from vpr_ros.config import Config
+from vpr_ros.drive_clock import DriveClock
 from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
 from vpr_ros.errors import ConfigError, FrameOrderError
+from vpr_ros.grey import both, stretched
+from vpr_ros.ignored_regions import IgnoredRegions
 from vpr_ros.keyframes import is_new_keyframe
-from vpr_ros.matching import Island, Links, consistent_count, eligible_stop, is_ambiguous, islands
+from vpr_ros.matching import Island, Links, Now, consistent_count, eligible_stop, is_ambiguous, islands, left_stop
+from vpr_ros.odometry import OdometryFollower, Report
 from vpr_ros.place_map import PlaceMap
+from vpr_ros.static_region import StaticRegion
 from vpr_ros.types import (
     Descriptor,
     Frame,
@@ -24,12 +29,16 @@ from vpr_ros.types import (
     LocalFeatures,
     Mask,
     MatchStatus,
+    OdometryFix,
     PlaceMatch,
     Pose,
     Thumbnail,
     Verification,
 )
 from vpr_ros.verification import GeometricVerifier
+
+NOTABLE_SHARE = 0.03
+"""Of a picture that never changes. On a straight road about 0.01 does not, about the vanishing point."""
 
 Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -44,8 +53,14 @@ class _Query:
 
     frame: Frame
     descriptor: Descriptor
-    travelled_m: float | None
+    elapsed_ns: int
+    odometry: OdometryFix | None
     mask: Mask | None
+
+    @property
+    def now(self) -> Now:
+        travelled_m, segment = (self.odometry.travelled_m, self.odometry.segment) if self.odometry else (None, 0)
+        return Now(self.elapsed_ns, travelled_m, segment, self.frame.camera_name)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,8 +69,13 @@ class _Stream:
 
     recent_bests: deque[int | None]
     """The moments of the last queries' best keyframes."""
-    last: Frame | None = None
+    view: Descriptor
+    """What it sees now."""
     keyframe: Keyframe | None = None
+
+
+def _ignore(kind: str, text: str) -> None:
+    pass
 
 
 class LoopDetector:
@@ -64,7 +84,11 @@ class LoopDetector:
     The cameras of a rig share map, session, travelled path and cooldown; each has its own order of frames, spacing of
     keyframes and consistency window. A frame may match a keyframe of any camera.
 
-    `stage` is entered as a context around each step, by name; a caller that wants latencies passes its stopwatch.
+    A *drive* begins with the detector or with `start_session`; when the clock of the images jumps, a new session of the same
+    drive begins by itself.
+
+    `stage` is entered as a context around each step, by name; a caller that wants latencies passes its stopwatch. `report`
+    is called with the kind of each oddity (a session that begins, odometry that jumps) and a sentence about it.
     """
 
     def __init__(
@@ -74,43 +98,59 @@ class LoopDetector:
         place_map: PlaceMap | None = None,
         session: str = "",
         stage: Stage = nullcontext,
+        report: Report = _ignore,
     ) -> None:
         _require_mask(config, engine)
         self.config = config
         self.engine = engine
         self.map = PlaceMap(engine.model.dim) if place_map is None else place_map
         self._verifier = GeometricVerifier(config.verification)
+        self._ignored = IgnoredRegions(config.verification.ignore, config.node.camera_names)
+        self._static_regions: dict[str, StaticRegion] = defaultdict(StaticRegion)
         self._features_of_keyframe = lru_cache(FEATURE_CACHE)(self._extract_keyframe)
         self._links = self._links_of_map()
         self._stage = stage
+        self._report = report
         self.start_session(session)
 
     def start_session(self, name: str) -> None:
         """From now on frames belong to a new drive: what is in the map is old and may be matched."""
         self.session = name
         self._first_id = len(self.map)
+        self._clock = DriveClock()
+        self._odometry = OdometryFollower(self._report)
         self._streams: dict[str, _Stream] = {}
-        self._newest_ns: int | None = None
-        self._odometry: tuple[int, Pose] | None = None
-        self._travelled_m: float | None = None
         self._accepted_ns: int | None = None
+        """When the last closure was accepted, in the drive's time."""
+
+    def _restart_session(self, reason: str) -> None:
+        """The clock jumped: nothing from before is used with what comes, but the drive goes on and its recent past is recent."""
+        self.session += "+"
+        self._odometry.interrupt()
+        self._streams.clear()
+        self._report("session", f"{reason}: session {self.session!r} begins")
 
     def reconfigure(self, config: Config) -> None:
         """Use other parameters from the next frame on; the map and the session stay. Raises ConfigError."""
         _require_mask(config, self.engine)
-        self.config = config
+        ignored = IgnoredRegions(config.verification.ignore, config.node.camera_names)
+        self.config, self._ignored = config, ignored
         self._verifier = GeometricVerifier(config.verification)
         self._features_of_keyframe.cache_clear()
         self._links = self._links_of_map()
         for stream in self._streams.values():
             stream.recent_bests = deque(stream.recent_bests, maxlen=config.consistency.window - 1)
 
+    def map_faults(self, calibrated: Collection[str] = ()) -> list[str]:
+        """What the map cannot do that the configuration asks of it; `calibrated`: cameras that have intrinsics now."""
+        return self.map.faults(is_verified=self.config.verification.enabled, calibrated=calibrated, stop=self._first_id)
+
     def process(self, frame: Frame, with_mask: bool = False) -> PlaceMatch:
         """Look the frame up in the map, then add it if it is a keyframe.
 
         `with_mask` puts what the model attended to into the answer. Raises FrameOrderError, without a trace in the map,
-        for a frame that is not newer than its camera's last one or too far behind the other cameras, and ModelError for a
-        mask that the model does not have.
+        for a frame that is not newer than its camera's last one or too far behind the other cameras, ModelError for a mask
+        that the model does not have, and ConfigError for an ignored region that does not fit the image.
         """
         (answer,) = self.process_batch([frame], with_mask)
         if isinstance(answer, FrameOrderError):
@@ -125,6 +165,10 @@ class LoopDetector:
         if not frames:
             return []
         images = [frame.image for frame in frames]
+        for frame in frames:
+            self._ignored.mask(
+                frame.camera_name, *frame.image.shape[1::-1]
+            )  # a mask that does not fit is refused at once
         masks: Iterable[Mask | None] = repeat(None, len(frames))
         with self._stage("describe"):
             if with_mask or self._weighs_features:
@@ -145,20 +189,27 @@ class LoopDetector:
 
     def _answer(self, frame: Frame, descriptor: Descriptor, mask: Mask | None) -> PlaceMatch | FrameOrderError:
         try:
-            self._follow_clock(frame)
+            tick = self._clock.follow(frame, self.config.session)
         except FrameOrderError as error:
             return error
-        query = _Query(frame, descriptor, self._travelled_m, mask)
+        if tick.restarted:
+            self._restart_session(tick.restarted)
+        fix = self._odometry.follow(frame, tick.elapsed_ns)
+        query = _Query(frame, descriptor, tick.elapsed_ns, fix, mask)
+        stream = self._streams.setdefault(
+            frame.camera_name, _Stream(deque(maxlen=self.config.consistency.window - 1), descriptor)
+        )
+        stream.view = descriptor
         match = self._match(query)
         best = None if match.match_id is None else self.map.moments[match.match_id]
-        self._streams[frame.camera_name].recent_bests.append(best)
+        stream.recent_bests.append(best)
         keyframe_id = self._remember(query)
         if match.accepted:
-            self._accepted_ns = frame.stamp_ns
+            self._accepted_ns = query.elapsed_ns
             if keyframe_id is not None and match.match_id is not None:
                 self.map.links.append((match.match_id, keyframe_id))
                 self._links.add(self.map.moments[match.match_id], self.map.moments[keyframe_id])
-        return replace(match, keyframe_id=keyframe_id)
+        return replace(match, keyframe_id=keyframe_id, odometry=fix)
 
     def _links_of_map(self) -> Links:
         moments = self.map.moments
@@ -173,14 +224,10 @@ class LoopDetector:
             return answer(MatchStatus.NO_MAP)
 
         with self._stage("search"):
-            stop = eligible_stop(
-                self.map.keyframes,
-                self._first_id,
-                frame.stamp_ns,
-                query.travelled_m,
-                config.exclusion,
-                frame.camera_name,
-                jitter_s=config.session.clock_jump_s,
+            keyframes, views = self.map.keyframes, {name: stream.view for name, stream in self._streams.items()}
+            stop = min(
+                eligible_stop(keyframes, self._first_id, query.now, config.exclusion, config.session.clock_jump_s),
+                left_stop(keyframes, self._first_id, views, config.exclusion.away_similarity),
             )
             candidates = self.map.search(query.descriptor, config.match.top_k, stop)
         if not candidates:
@@ -212,7 +259,7 @@ class LoopDetector:
         if self._contradicts_odometry(query, self.map.keyframes[match.match_id or 0]):
             return replace(match, status=MatchStatus.ODOMETRY)
         if self._accepted_ns is not None:
-            passed_ns = max(0, frame.stamp_ns - self._accepted_ns)  # of a rig, another camera's frame may be newer
+            passed_ns = max(0, query.elapsed_ns - self._accepted_ns)  # of a rig, another camera's frame may be newer
             if passed_ns < config.match.cooldown_s * 1e9:
                 return replace(match, status=MatchStatus.COOLDOWN)
         return match
@@ -230,7 +277,7 @@ class LoopDetector:
     def _verify(self, query: _Query, place: Island) -> tuple[tuple[int, float], Verification]:
         """The candidate of the place with the most inliers: the nearest view, not only a view of the same street."""
         image = query.frame.image
-        features = self._verifier.extract(image)
+        features = self._verifier.extract(image, self._counted(query.frame))
         if self._weighs_features and query.mask is not None:
             features = self._verifier.attended(features, query.mask, image.shape[1], image.shape[0])
         results = []
@@ -242,6 +289,27 @@ class LoopDetector:
         chosen, verification = max(results, key=lambda result: result[1].inliers)
         return chosen, self._verifier.with_pose(verification)
 
+    def _counted(self, frame: Frame) -> Mask | None:
+        """Where local features count: not in what the user excluded, nor in what was learnt never to change."""
+        ignored = self._ignored.mask(frame.camera_name, *frame.image.shape[1::-1])
+        static = self._static_regions[frame.camera_name].mask if self.config.verification.learn_static else None
+        return both(ignored, static)
+
+    @property
+    def static_shares(self) -> dict[str, float]:
+        """How much of each camera's picture was learnt never to change while the robot moves, from 0 to 1."""
+        return {camera: region.share for camera, region in self._static_regions.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people about what was learnt from the drive."""
+        return [
+            f"{share:.0%} of the picture{f' of camera {camera}' if camera else ''} does not change while the robot moves (its "
+            "own body?): local features there are ignored"
+            for camera, share in self.static_shares.items()
+            if share >= NOTABLE_SHARE
+        ]
+
     def _is_rigid(self, verification: Verification) -> bool:
         needed = self.config.verification
         return (
@@ -252,12 +320,27 @@ class LoopDetector:
 
     def _contradicts_odometry(self, query: _Query, match: Keyframe) -> bool:
         """Whether the two poses are further apart than one view and the drift since then allow."""
-        config, pose = self.config.odometry, query.frame.odom_from_body
-        if not config.gate_enabled or match.session != self.session or pose is None or match.odom_from_body is None:
+        config, fix = self.config.odometry, query.odometry
+        there = self._pose_near(match)
+        if not config.gate_enabled or fix is None or there is None or fix.segment != match.odometry_segment:
             return False
-        travelled = (query.travelled_m or 0.0) - (match.travelled_m or 0.0)
-        distance = np.linalg.norm(pose[:3, 3] - match.odom_from_body[:3, 3])
+        travelled = fix.travelled_m - (match.travelled_m or 0.0)
+        distance = np.linalg.norm(fix.latest[:3, 3] - there[:3, 3])
         return bool(distance > config.max_distance_m + config.drift_per_m * travelled)
+
+    def _pose_near(self, match: Keyframe) -> Pose | None:
+        """Where odometry has a keyframe of this drive, or its neighbour where its own pose was left out."""
+        near = (match, *self.map.keyframes[max(match.id - 1, 0) : match.id + 2])
+        return next(
+            (
+                k.odom_from_body
+                for k in near
+                if k.id >= self._first_id
+                and k.odometry_segment == match.odometry_segment
+                and k.odom_from_body is not None
+            ),
+            None,
+        )
 
     def _extract_keyframe(self, keyframe_id: int) -> LocalFeatures:
         """Extracted when first needed: most keyframes never are, and extraction costs more than inference."""
@@ -265,12 +348,12 @@ class LoopDetector:
 
     def _remember(self, query: _Query) -> int | None:
         """Add the frame to the map if it is a keyframe; its id there."""
-        frame, config = query.frame, self.config.keyframe
-        stream = self._streams[frame.camera_name]
-        if not is_new_keyframe(frame.stamp_ns, query.descriptor, frame.odom_from_body, stream.keyframe, config):
+        frame, fix, stream = query.frame, query.odometry, self._streams[query.frame.camera_name]
+        pose = None if fix is None else fix.odom_from_body
+        if not is_new_keyframe(query.elapsed_ns, query.descriptor, pose, stream.keyframe, self.config.keyframe):
             return None
         with self._stage("remember"):
-            thumbnail = self._verifier.thumbnail(frame.image) if self.config.verification.enabled else None
+            thumbnail = self._thumbnail(frame) if self.config.verification.enabled else None
             keyframe = Keyframe(
                 id=len(self.map),
                 session=self.session,
@@ -278,49 +361,23 @@ class LoopDetector:
                 descriptor=query.descriptor,
                 thumbnail=thumbnail,
                 camera=frame.camera,
-                odom_from_body=frame.odom_from_body,
-                travelled_m=query.travelled_m,
+                odom_from_body=pose,
+                travelled_m=query.now.travelled_m,
                 frame_id=frame.frame_id,
                 camera_name=frame.camera_name,
+                elapsed_ns=query.elapsed_ns,
+                odometry_segment=query.now.odometry_segment,
             )
             self.map.add(keyframe)
         stream.keyframe = keyframe
+        self._odometry.notice_view(frame.camera_name, query.descriptor, self.config.exclusion.away_similarity)
         return keyframe.id
 
-    def _follow_clock(self, frame: Frame) -> None:
-        """Refuse a frame out of order, start a new session when the clock jumped back, and measure the path.
-
-        Within a session no accepted frame is more than `session.clock_jump_s` older than the newest: the exclusion rules
-        rely on it.
-        """
-        jump_ns = self.config.session.clock_jump_s * 1e9
-        stream = self._streams.get(frame.camera_name)
-        last = None if stream is None else stream.last
-        behind_ns = 0 if self._newest_ns is None else self._newest_ns - frame.stamp_ns
-        if behind_ns > jump_ns and (last is None or last.stamp_ns - frame.stamp_ns > jump_ns):
-            self.start_session(f"{self.session}+")
-            last = None
-        elif last is not None and frame.stamp_ns <= last.stamp_ns:
-            raise FrameOrderError(f"frame {frame.stamp_ns} is not newer than {last.stamp_ns}; it is dropped")
-        elif behind_ns > jump_ns:
-            raise FrameOrderError(
-                f"frame {frame.stamp_ns} of camera {frame.camera_name} is {behind_ns * 1e-9:.3f} s behind the other "
-                "cameras; it is dropped (do their clocks agree?)"
-            )
-        self._measure_path(frame, last)
-        self._newest_ns = max(frame.stamp_ns, self._newest_ns or frame.stamp_ns)
-        window = self.config.consistency.window
-        self._streams.setdefault(frame.camera_name, _Stream(deque(maxlen=window - 1))).last = frame
-
-    def _measure_path(self, frame: Frame, last: Frame | None) -> None:
-        """Each step of the odometry once, whichever camera's frame brings it; none across a gap in it."""
-        pose = frame.odom_from_body
-        if pose is None or (self._odometry is not None and frame.stamp_ns <= self._odometry[0]):
-            return
-        is_gap = last is not None and last.odom_from_body is None
-        before = pose if self._odometry is None or is_gap else self._odometry[1]
-        self._travelled_m = (self._travelled_m or 0.0) + float(np.linalg.norm(pose[:3, 3] - before[:3, 3]))
-        self._odometry = frame.stamp_ns, pose
+    def _thumbnail(self, frame: Frame) -> Thumbnail:
+        grey, scale = self._verifier.shrink(frame.image)
+        if self.config.verification.learn_static:
+            self._static_regions[frame.camera_name].observe(stretched(grey))
+        return self._verifier.encode(grey, scale, self._counted(frame))
 
 
 def _require_mask(config: Config, engine: Engine) -> None:

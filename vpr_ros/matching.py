@@ -5,45 +5,77 @@ How far apart keyframes lie is counted in moments (`PlaceMap.moments`), so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vpr_ros.config import ExclusionConfig
-from vpr_ros.types import Candidate, Keyframe
+from vpr_ros.types import Candidate, Descriptor, Keyframe
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Where a query stands in its drive; the fields are those of the keyframe that it may become."""
+
+    elapsed_ns: int
+    travelled_m: float | None = None
+    odometry_segment: int = 0
+    camera_name: str = ""
 
 
 def eligible_stop(
-    keyframes: Sequence[Keyframe],
-    first_id: int,
-    stamp_ns: int,
-    travelled_m: float | None,
-    config: ExclusionConfig,
-    camera_name: str = "",
-    jitter_s: float = 0.0,
+    keyframes: Sequence[Keyframe], first_id: int, now: Now, config: ExclusionConfig, jitter_s: float = 0.0
 ) -> int:
-    """Keyframes with an id below this may be matched by a query of `camera_name`; the newer ones are no revisit.
+    """Keyframes with an id below this may be matched by a query; the newer ones are no revisit.
 
-    `keyframes`: the whole map; those from the id `first_id` on are the running session's, those before it belong to other
-    sessions and are never excluded. Path length only grows within a session and stamps never fall more than `jitter_s`
-    behind the newest (cameras of a rig do not arrive in order), so what is excluded is a suffix: this is the id of the first
+    `keyframes`: the whole map; those from the id `first_id` on are the running drive's, those before it belong to others and
+    are never excluded. Path length only grows within a segment of odometry, and times never fall more than `jitter_s` behind
+    the newest (cameras of a rig do not arrive in order), so what is excluded is a suffix: this is the id of the first
     keyframe that a rule excludes. With jitter a keyframe up to `jitter_s` older than `config.time_s` may lie behind it.
     """
     stop, of_camera = len(keyframes), 0
     for i in range(len(keyframes) - 1, first_id - 1, -1):
         keyframe = keyframes[i]
-        if of_camera < config.count or _is_recent(keyframe, stamp_ns, travelled_m, config):
+        if of_camera < config.count or _is_recent(keyframe, now, config):
             stop = i
-        elif stamp_ns - keyframe.stamp_ns >= (config.time_s + jitter_s) * 1e9:
+        elif now.elapsed_ns - keyframe.elapsed_ns >= (config.time_s + jitter_s) * 1e9:
             break  # and so are all before it
-        of_camera += keyframe.camera_name == camera_name
+        of_camera += keyframe.camera_name == now.camera_name
     return stop
 
 
-def _is_recent(keyframe: Keyframe, stamp_ns: int, travelled_m: float | None, config: ExclusionConfig) -> bool:
-    if stamp_ns - keyframe.stamp_ns < config.time_s * 1e9:
+def _is_recent(keyframe: Keyframe, now: Now, config: ExclusionConfig) -> bool:
+    if now.elapsed_ns - keyframe.elapsed_ns < config.time_s * 1e9:
         return True
-    known = travelled_m is not None and keyframe.travelled_m is not None
-    return known and travelled_m - keyframe.travelled_m < config.distance_m  # type: ignore[operator]
+    if now.travelled_m is None or keyframe.travelled_m is None or now.odometry_segment != keyframe.odometry_segment:
+        return False
+    return now.travelled_m - keyframe.travelled_m < config.distance_m
+
+
+AWAY_KEYFRAMES = 2
+"""One keyframe may show a passer-by; so many in a row show another place."""
+
+
+def left_stop(
+    keyframes: Sequence[Keyframe], first_id: int, views: Mapping[str, Descriptor], away_similarity: float
+) -> int:
+    """Keyframes with an id below this were made before the robot last left the place where it is now.
+
+    A robot that waits, or creeps, sees for minutes what it has just seen: that is no revisit. It has left once
+    `AWAY_KEYFRAMES` in a row of a camera are less similar to that camera's present view (`views`, by name) than
+    `away_similarity`; any camera of a rig will do, for they move together. `keyframes` and `first_id` as in `eligible_stop`.
+    """
+    if away_similarity >= 1.0:
+        return len(keyframes)
+    in_a_row: Counter[str] = Counter()
+    for i in range(len(keyframes) - 1, first_id - 1, -1):
+        name = keyframes[i].camera_name
+        if name in views:
+            is_away = float(keyframes[i].descriptor @ views[name]) < away_similarity
+            in_a_row[name] = in_a_row[name] + 1 if is_away else 0
+        if in_a_row[name] == AWAY_KEYFRAMES:
+            return i
+    return first_id
 
 
 class Links:

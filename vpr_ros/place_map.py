@@ -7,7 +7,7 @@ temporary file beside the target and renamed, so the target is always whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,28 @@ class PlaceMap:
         """At most k keyframes with id < stop, most similar first."""
         return self._index.search(descriptor, k, stop)
 
+    def faults(self, *, is_verified: bool, calibrated: Collection[str] = (), stop: int | None = None) -> list[str]:
+        """What the map cannot do that is asked of it, a sentence each; empty if it can do all.
+
+        - `is_verified`: matches are verified by local features, which are found in a keyframe's thumbnail;
+        - `calibrated`: names of the cameras whose intrinsics are known now, so that the keyframes with id < `stop` (all)
+          that they took should have some, too.
+        """
+        found = []
+        blind = sum(k.thumbnail is None or not k.thumbnail.jpeg for k in self.keyframes) if is_verified else 0
+        if blind:
+            found.append(
+                f"{_share(blind, len(self))} no picture to verify with (recorded while verification.enabled was false) and "
+                "can never match: record the map again, or set verification.enabled to false"
+            )
+        earlier = [k for k in self.keyframes[:stop] if k.camera_name in calibrated]
+        if bare := sum(k.camera is None for k in earlier):
+            found.append(
+                f"{_share(bare, len(self))} no intrinsics, though the camera is calibrated now: closures with them come "
+                "without a relative pose; record the map again"
+            )
+        return found
+
     def save(self, path: Path, model_id: str) -> None:
         """Write the map atomically. Raises MapError."""
         header = {"format": FORMAT, "model_id": model_id, "keyframes": [_header(k) for k in self.keyframes]}
@@ -107,6 +129,12 @@ class PlaceMap:
         return place_map
 
 
+def _share(count: int, total: int) -> str:
+    return (
+        f"all {total} keyframes of the map have" if count == total else f"{count} of the map's {total} keyframes have"
+    )
+
+
 def _header(keyframe: Keyframe) -> dict[str, Any]:
     """What is not an array, as JSON."""
     return {
@@ -115,6 +143,8 @@ def _header(keyframe: Keyframe) -> dict[str, Any]:
         "frame_id": keyframe.frame_id,
         "camera_name": keyframe.camera_name,
         "travelled_m": keyframe.travelled_m,
+        "elapsed_ns": keyframe.elapsed_ns,
+        "odometry_segment": keyframe.odometry_segment,
         "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
         "camera": None if keyframe.camera is None else asdict(keyframe.camera),
         "odom_from_body": None if keyframe.odom_from_body is None else keyframe.odom_from_body.tolist(),
@@ -140,7 +170,9 @@ def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]
                 odom_from_body=None if pose is None else np.array(pose, dtype=np.float64).reshape(4, 4),
                 travelled_m=head["travelled_m"],
                 frame_id=head["frame_id"],
-                camera_name=head.get("camera_name", ""),  # files from before there were rigs have none
+                camera_name=head.get("camera_name", ""),  # older files have neither this nor the next two
+                elapsed_ns=int(head.get("elapsed_ns", 0)),
+                odometry_segment=int(head.get("odometry_segment", 0)),
             )
         )
     return keyframes

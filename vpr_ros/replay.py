@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,27 +15,40 @@ from vpr_ros.engines import Engine, open_engine
 from vpr_ros.errors import FrameOrderError, SourceError
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
 from vpr_ros.evaluation.metrics import evaluate
-from vpr_ros.evaluation.report import Run, Trajectory
+from vpr_ros.evaluation.poses import OdometryPath
+from vpr_ros.evaluation.report import Run
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
+from vpr_ros.sources.base import TRUE_ODOMETRY
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
-from vpr_ros.types import Frame, PlaceMatch
+from vpr_ros.types import Frame, FrameRef, PlaceMatch, Pose
 
 Progress = Callable[[Iterable[Frame]], Iterable[Frame]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """What came of a recording: one match per frame, and the detector with its map."""
+    """What came of a recording: one match per frame, and the detector with its map.
+
+    `numbers` are the frames' places among those that were read, from 0.
+    """
 
     matches: list[PlaceMatch]
     detector: LoopDetector
     stopwatch: Stopwatch
-    odometry: Trajectory | None
+    odometry: tuple[OdometryPath, ...]
+    numbers: Mapping[FrameRef, int]
     out_of_order: int
+    events: tuple[str, ...] = ()
+    """What was odd about stamps and odometry: every session that began, a sentence for each other kind."""
+
+    @property
+    def keyframes(self) -> dict[int, FrameRef]:
+        """The frame of each keyframe of the map."""
+        return {k.id: FrameRef(k.session, k.stamp_ns) for k in self.detector.map.keyframes}
 
 
 def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: Engine | None = None) -> Replay:
@@ -45,10 +60,20 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
     if engine is None:
         model = PlaceModel.open(config.model.path or shipped_model())
         engine = open_engine(model, config.engine, images_of(config.engine))
-    detector = LoopDetector(config, engine, session=session, stage=stopwatch)
-    matches, path, out_of_order = [], [], 0
+    events: dict[str, list[str]] = {}
+    detector = LoopDetector(
+        config,
+        engine,
+        session=session,
+        stage=stopwatch,
+        report=lambda kind, text: events.setdefault(kind, []).append(text),
+    )
+    matches: list[PlaceMatch] = []
+    odometry: list[_Posed] = []
+    numbers: dict[FrameRef, int] = {}
+    out_of_order = 0
     stream = iter(frames)
-    while True:
+    for number in count():
         with stopwatch("read"):
             frame = next(stream, None)
         if frame is None:
@@ -58,9 +83,57 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         except FrameOrderError:
             out_of_order += 1
             continue
-        if frame.odom_from_body is not None:
-            path.append((frame.stamp_ns, frame.odom_from_body[:3, 3]))
-    return Replay(matches, detector, stopwatch, _trajectory(path), out_of_order)
+        name = matches[-1].frame
+        numbers[name] = number
+        fix = matches[-1].odometry
+        if fix is not None and fix.odom_from_body is not None:
+            odometry.append(_Posed(name, fix.odom_from_body, _is_of_camera(frame), fix.segment))
+    said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
+    return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
+
+
+def _once(texts: Sequence[str]) -> str:
+    """The first of several events of a kind, and how many there were."""
+    return texts[0] if len(texts) == 1 else f"{texts[0]} (the first of {len(texts)} such events)"
+
+
+def _is_of_camera(frame: Frame) -> bool:
+    """Whether the body of its odometry is known to be the camera itself."""
+    named = bool(frame.frame_id) and frame.odometry_frame.endswith(f"/{frame.frame_id}")
+    return named or frame.odometry_frame == TRUE_ODOMETRY
+
+
+class _Posed(NamedTuple):
+    name: FrameRef
+    pose: Pose
+    is_camera: bool
+    segment: int
+
+
+def _paths(odometry: Iterable[_Posed]) -> tuple[OdometryPath, ...]:
+    """Cut into stretches whose poses compare: those of a segment of odometry."""
+    paths = (list(stretch) for _, stretch in groupby(odometry, key=lambda posed: (posed.name.session, posed.segment)))
+    return tuple(
+        OdometryPath({posed.name: posed.pose for posed in path}, all(posed.is_camera for posed in path))
+        for path in paths
+    )
+
+
+def true_poses(source: Source, matches: Sequence[PlaceMatch], max_gap_s: float) -> dict[FrameRef, Pose]:
+    """The true pose of every answered frame, session by session, NaN where it has none. Raises SourceError without truth."""
+    sessions = {session: [m.frame for m in matches if m.session == session] for session in _sessions(matches)}
+    stamps = [np.array([frame.stamp_ns for frame in frames], np.int64) for frames in sessions.values()]
+    poses = source.true_poses(stamps, max_gap_s)
+    return {
+        frame: pose
+        for frames, of_session in zip(sessions.values(), poses, strict=True)
+        for frame, pose in zip(frames, of_session, strict=True)
+    }
+
+
+def ground_truth(poses: Mapping[FrameRef, Pose], protocol: Protocol) -> GroundTruth:
+    """Of frames in the order of their sessions."""
+    return GroundTruth(list(poses), np.array(list(poses.values())).reshape(-1, 4, 4), protocol)
 
 
 def recall_at_1(source: Source, engine: Engine, config: Config, protocol: Protocol) -> float:
@@ -68,11 +141,11 @@ def recall_at_1(source: Source, engine: Engine, config: Config, protocol: Protoc
 
     Raises SourceError for a source without poses, or whose drive never comes back.
     """
-    if source.ground_truth is None:
+    if not source.has_truth:
         raise SourceError(f"{source.name} has no poses: recall cannot be judged")
     done = replay(source, config.with_values({"verification.enabled": False}), engine=engine)
-    truth = GroundTruth(source.ground_truth.stamps, source.ground_truth.poses, protocol)
-    recall = evaluate(done.matches, truth, {k.id: k.stamp_ns for k in done.detector.map.keyframes}).recall_at_1
+    truth = ground_truth(true_poses(source, done.matches, protocol.gap_s), protocol)
+    recall = evaluate(done.matches, truth, done.keyframes, verification=False).recall_at_1
     if recall is None:
         raise SourceError(f"{source.name} never comes back to a place: recall cannot be judged")
     return recall
@@ -83,12 +156,15 @@ def replay_to_folder(
 ) -> Run:
     """Replay a source and write its run folder. The ground truth is used to judge the answers, never to find them."""
     done = replay(progress(source), config, session=source.name)
-    truth = source.ground_truth
-    judged = None if truth is None else GroundTruth(truth.stamps, truth.poses, protocol)
-    keyframe_stamps = {k.id: k.stamp_ns for k in done.detector.map.keyframes}
-    notes = list(source.notes)
+    poses = true_poses(source, done.matches, protocol.gap_s) if source.has_truth else {}
+    truth = ground_truth(poses, protocol) if source.has_truth else None
+    verification = config.verification.enabled
+    notes = [*source.notes, *done.events]
     if done.out_of_order:
-        notes.append(f"{done.out_of_order} frames were not newer than the one before and were left out")
+        notes.append(
+            f"{done.out_of_order} frames were not newer than the one before, or their stamps odd, and were left out"
+        )
+    notes += done.detector.notes
     model = done.detector.engine.model
     run = Run(
         name=source.name,
@@ -96,17 +172,16 @@ def replay_to_folder(
         model={"name": model.name, "id": model.id, "engine": done.detector.engine.name},
         config=config.flat(),
         matches=done.matches,
-        metrics=None if judged is None else evaluate(done.matches, judged, keyframe_stamps),
-        trajectory=done.odometry if truth is None else Trajectory(truth.stamps, truth.poses[:, :3, 3]),
+        metrics=None if truth is None else evaluate(done.matches, truth, done.keyframes, verification=verification),
+        true_poses=poses,
+        odometry=done.odometry,
         latencies=done.stopwatch.seconds,
-        image_of=source.image_at,
+        image_of=lambda frame: source.image_of(done.numbers[frame]) if frame in done.numbers else None,
         notes=notes,
     )
     write_run(folder, run, config)
     return run
 
 
-def _trajectory(path: list[tuple[int, np.ndarray]]) -> Trajectory | None:
-    if not path:
-        return None
-    return Trajectory(np.array([stamp for stamp, _ in path]), np.array([position for _, position in path]))
+def _sessions(matches: Iterable[PlaceMatch]) -> list[str]:
+    return list(dict.fromkeys(match.session for match in matches))

@@ -24,6 +24,19 @@ def quaternion_to_matrix(quaternion: ArrayLike) -> Matrix:
     )
 
 
+def pose_from_quaternion(translation: Matrix, quaternion: Matrix) -> Matrix:
+    """(4, 4) pose from a translation x y z in m and a quaternion x y z w of any length but zero.
+
+    Raises ValueError where a number is not finite or the quaternion is zero.
+    """
+    if not np.isfinite(translation).all():
+        raise ValueError(f"{translation.tolist()} is not a position")
+    pose = np.eye(4)
+    pose[:3, 3] = translation
+    pose[:3, :3] = quaternion_to_matrix(quaternion)
+    return pose
+
+
 def matrix_to_quaternion(rotation: Matrix) -> Matrix:
     """(3, 3) -> (4,) x y z w with w >= 0, stable at every angle.
 
@@ -44,3 +57,36 @@ def matrix_to_quaternion(rotation: Matrix) -> Matrix:
 def rotation_angle_deg(rotation: Matrix) -> float:
     """The angle of a rotation, in [0, 180]."""
     return float(np.degrees(np.arccos(np.clip((np.trace(rotation[:3, :3]) - 1.0) / 2.0, -1.0, 1.0))))
+
+
+def relative_angles_deg(a: Matrix, b: Matrix) -> Matrix:
+    """(Q,) the angles between rotations (Q, 3, 3) and (Q, 3, 3), in [0, 180]."""
+    relative = np.swapaxes(a, 1, 2) @ b
+    return np.degrees(np.arctan2(np.linalg.norm(_sine_axes(relative), axis=1), _cosines(relative)))
+
+
+def slerp(a: Matrix, b: Matrix, fraction: Matrix) -> Matrix:
+    """From rotations `a` (Q, 3, 3) towards `b` (Q, 3, 3) at constant speed, by `fraction` (Q,) of the way.
+
+    The axis of a turn by 180 degrees is undefined; those between 0 and, say, 170 are exact.
+    """
+    relative = np.swapaxes(a, 1, 2) @ b
+    axes = _sine_axes(relative)
+    sines = np.linalg.norm(axes, axis=1)
+    angles = fraction * np.arctan2(sines, _cosines(relative))
+    x, y, z = (axes / np.where(sines > 0.0, sines, 1.0)[:, None]).T
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(-1, 3, 3)
+    # Rodrigues' formula
+    turn = np.eye(3) + np.sin(angles)[:, None, None] * cross + (1.0 - np.cos(angles))[:, None, None] * (cross @ cross)
+    return a @ turn
+
+
+def _sine_axes(rotations: Matrix) -> Matrix:
+    """(Q, 3) the axis of each rotation, times the sine of its angle."""
+    skew = (rotations - np.swapaxes(rotations, 1, 2)) / 2.0
+    return np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], axis=1)
+
+
+def _cosines(rotations: Matrix) -> Matrix:
+    return (np.trace(rotations, axis1=1, axis2=2) - 1.0) / 2.0

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from vpr_ros.config import Config, ros_yaml
+from vpr_ros.evaluation.metrics import Curve
 from vpr_ros.evaluation.poses import write_g2o, write_pairs
 from vpr_ros.evaluation.report import Run, write_report
 from vpr_ros.types import PlaceMatch
 
 COLUMNS = (
-    "stamp_ns", "status", "keyframe_id", "match_id", "match_stamp_ns", "match_session", "similarity", "runner_up",
-    "consistent_count", "inliers", "inlier_ratio", "coverage",
+    "stamp_ns", "session", "status", "keyframe_id", "match_id", "match_stamp_ns", "match_session", "similarity",
+    "runner_up", "consistent_count", "inliers", "inlier_ratio", "coverage",
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def write_run(folder: Path, run: Run, config: Config) -> None:
     (folder / "config.yaml").write_text(ros_yaml(config))
     write_matches(folder / "matches.csv", run.matches)
     write_pairs(folder / "loop_closures.txt", run.matches)
-    write_g2o(folder / "loop_closures.g2o", run.matches)
+    write_g2o(folder / "loop_closures.g2o", run.matches, run.odometry, config.odometry.drift_per_m)
     summary = {
         "name": run.name,
         "created": run.created,
@@ -64,33 +65,48 @@ def write_matches(path: Path, matches: Sequence[PlaceMatch]) -> None:
             geometry = ("", "", "") if v is None else (v.inliers, f"{v.inlier_ratio:.4f}", f"{v.coverage:.4f}")
             scores = ["" if s is None else f"{s:.6f}" for s in (m.similarity, m.runner_up)]
             known = [m.keyframe_id, m.match_id, m.match_stamp_ns, m.match_session]
-            table.writerow([m.stamp_ns, m.status.name, *known, *scores, m.consistent_count, *geometry])
+            table.writerow([m.stamp_ns, m.session, m.status.name, *known, *scores, m.consistent_count, *geometry])
 
 
 def summary_lines(run: Run) -> list[str]:
     """The figures of a run for a terminal, each with its protocol."""
     accepted = sum(match.accepted for match in run.matches)
     keyframes = sum(match.keyframe_id is not None for match in run.matches)
-    lines = [f"queries {len(run.matches)}   keyframes {keyframes}   loop closures {accepted}"]
+    sessions = f"   sessions {len(run.sessions)}" if len(run.sessions) > 1 else ""
+    lines = [f"queries {len(run.matches)}   keyframes {keyframes}   loop closures {accepted}{sessions}"]
     m = run.metrics
     if m is None:
-        lines.append("no ground truth: closures cannot be judged (see --ground-truth)")
+        lines.append("no ground truth: closures cannot be judged (see --ground-truth-file, --ground-truth-topic)")
     else:
         lines += [
             f"closures: precision {_share(m.precision)} ({m.accepted_true} right, {m.accepted_false} wrong), "
             f"recall {_share(m.recall)} of {m.revisits} queries with a true revisit",
             f"descriptor alone: recall@1 {_share(m.recall_at_1)}  recall@5 {_share(m.recall_at_5)}  "
-            f"AP {_share(m.descriptor.average_precision)}  "
-            f"max recall at 100 % precision {_share(m.descriptor.max_recall_at_full_precision)}  "
-            f"F1max {_share(m.descriptor.f1_max)}",
-            f"after verification: AP {_share(m.verified.average_precision)}  "
-            f"max recall at 100 % precision {_share(m.verified.max_recall_at_full_precision)}  "
-            f"F1max {_share(m.verified.f1_max)}",
+            f"{_curve_figures(m.descriptor)}",
+            f"after verification: {_curve_figures(m.verified)}",
+            f"ground truth: covers {m.frames - m.without_pose} of {m.frames} frames ({_percent(m.coverage)})"
+            + (f"; {m.undecided} more cannot be judged" if m.undecided else ""),
             f"protocol: {m.protocol.describe()}",
         ]
+        if m.warning:
+            lines.append(f"warning: {m.warning}")
     if run.frames_per_second is not None:
         lines.append(f"{run.frames_per_second:.1f} frames per second")
     return [*lines, *(f"note: {note}" for note in run.notes)]
+
+
+def _curve_figures(curve: Curve | None) -> str:
+    """Of no curve, since verification was off, each is a dash."""
+    figures = (
+        (None,) * 3 if curve is None else (curve.average_precision, curve.max_recall_at_full_precision, curve.f1_max)
+    )
+    names = ("AP", "max recall at 100 % precision", "F1max")
+    return "  ".join(f"{name} {_share(figure)}" for name, figure in zip(names, figures, strict=True))
+
+
+def _percent(value: float | None) -> str:
+    # rounded down, as in the report: 100 % means all
+    return "-" if value is None else f"{np.floor(1000.0 * value + 1e-9) / 10.0:.1f} %"
 
 
 def _share(value: float | None) -> str:

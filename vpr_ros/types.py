@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +94,48 @@ class Frame:
     odometry_frame: str = ""
     received_ns: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for the camera of another image: `calibration.camera_for_image` judges which one belongs to it."""
+        if self.camera is None:
+            return
+        height, width = self.image.shape[:2]
+        if (self.camera.width, self.camera.height) != (width, height):
+            size = f"{self.camera.width} x {self.camera.height} px"
+            raise ValueError(f"the camera is for images of {size}, and this one is {width} x {height} px")
+        if not np.isfinite([*self.camera.matrix.ravel(), *self.camera.distortion]).all():
+            raise ValueError("the camera's intrinsics are not finite")
+
+
+class FrameRef(NamedTuple):
+    """Names a frame: a clock may restart, so that a stamp alone is that of several."""
+
+    session: str
+    stamp_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OdometryFix:
+    """What odometry is worth at a frame: its running segment, within which poses compare, and the path travelled in that.
+
+    `odom_from_body` is the frame's own pose, None where it has none that can be used; `latest` that or the last one before it.
+    """
+
+    segment: int
+    travelled_m: float
+    odom_from_body: Pose | None
+    latest: Pose
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalFeatures:
-    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32."""
+    """Local features of one image: `points` (N, 2) float32 in px, `descriptors` (N, D) uint8 or float32.
+
+    `size_px` is width and height of the image, None where that is not known.
+    """
 
     points: NDArray[np.float32]
     descriptors: NDArray[np.uint8] | NDArray[np.float32]
+    size_px: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -117,8 +153,9 @@ class Thumbnail:
 class Keyframe:
     """A frame that the map remembers. `id` is its position in the map, from 0.
 
-    `travelled_m` is the path length since its session began, or None where there was no odometry. `camera_name` says which
-    camera of a rig saw it.
+    `camera_name` is the camera of a rig that saw it. `elapsed_ns` is the time since its drive began, whatever the stamps did.
+    `travelled_m` is the path length since its segment of odometry began, or None where no odometry could be used; poses and
+    paths of different segments do not compare.
     """
 
     id: int
@@ -131,6 +168,8 @@ class Keyframe:
     travelled_m: float | None = None
     frame_id: str = ""
     camera_name: str = ""
+    elapsed_ns: int = 0
+    odometry_segment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +201,8 @@ class Verification:
     without intrinsics, and where the inliers leave the rotation open. Its translation has unit length (one camera cannot see
     scale) or is the zero vector, which means no direction: the views show no parallax, or not which way. `covariance` is
     (6, 6): x y z in m, then rotation in rad; without a direction it is 1 + unknown_scale_sigma_m^2 along each of x y z.
-    `agreement` is what the pose is estimated from, until that is done.
+    `still` counts the feature matches that were left out because they stay at their pixel while the rest of the picture
+    differs: the robot's own body. `agreement` is what the pose is estimated from, until that is done.
     """
 
     inliers: int
@@ -170,6 +210,7 @@ class Verification:
     coverage: float
     match_from_query: Pose | None = None
     covariance: NDArray[np.float64] | None = None
+    still: int = 0
     agreement: Agreement | None = None
 
 
@@ -201,7 +242,19 @@ class PlaceMatch:
     """The drive that the query belongs to."""
     camera_name: str = ""
     match_camera_name: str | None = None
+    odometry: OdometryFix | None = None
+    """What was known by odometry when the query was taken."""
 
     @property
     def accepted(self) -> bool:
         return self.status is MatchStatus.ACCEPTED
+
+    @property
+    def frame(self) -> FrameRef:
+        """The frame that was the query."""
+        return FrameRef(self.session, self.stamp_ns)
+
+    @property
+    def match_frame(self) -> FrameRef | None:
+        """The frame of the keyframe that it was matched with."""
+        return None if self.match_stamp_ns is None else FrameRef(self.match_session or "", self.match_stamp_ns)

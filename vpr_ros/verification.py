@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import VerificationConfig
+from vpr_ros.grey import Grey, shrunk_grey, stretched
 from vpr_ros.local_features import LocalFeatureExtractor, open_features
+from vpr_ros.own_body import Indices, on_body
 from vpr_ros.relative_pose import LEAST_PAIRS, Rays, relative_pose, sampson_errors
 from vpr_ros.types import Agreement, Camera, Image, LocalFeatures, Mask, Thumbnail, Verification
 
@@ -37,7 +39,15 @@ class GeometricVerifier:
 
     def thumbnail(self, image: Image) -> Thumbnail:
         """What a map keeps of an image: half the bytes of its local features, and a fraction of the time to make."""
-        grey, scale = self._shrink(image)
+        return self.encode(*self.shrink(image))
+
+    def shrink(self, image: Image) -> tuple[Grey, float]:
+        """The grey picture (h, w) that local features are found in once it is stretched, and its scale."""
+        return shrunk_grey(image, self._config.max_size_px)
+
+    def encode(self, grey: Grey, scale: float, mask: Mask | None = None) -> Thumbnail:
+        """Of what `shrink` made; what a mask over the image ignores has no say in how it is stretched."""
+        grey = stretched(grey, mask)
         return Thumbnail(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes(), scale)
 
     def attended(self, features: LocalFeatures, mask: Mask, width: int, height: int) -> LocalFeatures:
@@ -45,30 +55,28 @@ class GeometricVerifier:
 
         One image of a pair is enough: what has no partner in it is not matched in the other.
         """
-        kept = mask_at(mask, features.points, width, height) >= self._config.min_attention
-        return LocalFeatures(features.points[kept], features.descriptors[kept])
+        return _where(features, mask_at(mask, features.points, width, height) >= self._config.min_attention)
 
-    def extract(self, image: Image | Thumbnail) -> LocalFeatures:
+    def extract(self, image: Image | Thumbnail, mask: Mask | None = None) -> LocalFeatures:
         """Local features of an image, or of what `thumbnail` kept of one; points in px of the original image.
 
-        A thumbnail that cannot be decoded has none.
+        Only those where a mask over the image is at least 0.5. A thumbnail that cannot be decoded has none.
         """
         if not isinstance(image, Thumbnail):
-            return self._detect(*self._shrink(image))
-        grey = cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if image.jpeg else None
-        return self._detect(np.zeros((1, 1), np.uint8) if grey is None else grey, image.scale)
+            grey, scale = self.shrink(image)
+            features = self._detect(stretched(grey, mask), scale, (image.shape[1], image.shape[0]))
+            if mask is None:
+                return features
+            return _where(features, mask_at(mask, features.points, *image.shape[1::-1]) >= 0.5)
+        decoded = cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if image.jpeg else None
+        grey = np.zeros((1, 1), np.uint8) if decoded is None else decoded
+        width, height = (round(length / image.scale) for length in grey.shape[::-1])
+        return self._detect(stretched(grey), image.scale, (width, height))  # older maps' are not stretched yet
 
-    def _shrink(self, image: Image) -> tuple[Image, float]:
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        scale = min(1.0, self._config.max_size_px / grey.shape[1])
-        if scale < 1.0:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        return grey, scale
-
-    def _detect(self, grey: Image, scale: float) -> LocalFeatures:
+    def _detect(self, grey: Grey, scale: float, size_px: tuple[int, int]) -> LocalFeatures:
         found = self._extractor.extract(grey)
         points = (found.points + 0.5) / scale - 0.5  # pixel centres are at integers
-        return LocalFeatures(points.astype(np.float32), found.descriptors)
+        return LocalFeatures(points.astype(np.float32), found.descriptors, size_px)
 
     def verify(
         self, query: LocalFeatures, query_camera: Camera | None, match: LocalFeatures, match_camera: Camera | None
@@ -81,9 +89,22 @@ class GeometricVerifier:
     ) -> Verification:
         """Fit an essential matrix where both cameras are calibrated, else a fundamental matrix or homography; count inliers.
 
-        `with_pose` does the rest: of several candidates only for the best.
+        Feature matches on the robot's own body take no part (`own_body.py`). `with_pose` does the rest: of several candidates
+        only for the best.
         """
-        pairs = self.match(query, match)
+        pairs, nearest, back = self._matched(query, match)
+        is_body = on_body(query, match, nearest, back, pairs, self._config.max_size_px, self._config.min_motion_px)
+        result = self._count_inliers(query, query_camera, match, match_camera, pairs[~is_body])
+        return replace(result, still=int(is_body.sum()))
+
+    def _count_inliers(
+        self,
+        query: LocalFeatures,
+        query_camera: Camera | None,
+        match: LocalFeatures,
+        match_camera: Camera | None,
+        pairs: Indices,
+    ) -> Verification:
         query_points, match_points = query.points[pairs[:, 0]], match.points[pairs[:, 1]]
         if len(pairs) < 8:
             return Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)
@@ -102,16 +123,20 @@ class GeometricVerifier:
         _, planar = _estimate(cv2.findHomography, *arguments, maxIters=MAX_ITERATIONS, confidence=CONFIDENCE)
         return max((_as_bool(mask, len(query)) for mask in (epipolar, planar)), key=np.count_nonzero)
 
-    def match(self, query: LocalFeatures, match: LocalFeatures) -> NDArray[np.int64]:
+    def match(self, query: LocalFeatures, match: LocalFeatures) -> Indices:
         """(M, 2) indices of mutual nearest neighbours that pass Lowe's ratio test."""
+        return self._matched(query, match)[0]
+
+    def _matched(self, query: LocalFeatures, match: LocalFeatures) -> tuple[Indices, Indices, Indices]:
+        """What `match` returns, and each feature's nearest in the other image: (M, 2), (len(query),), (len(match),)."""
         if len(query) < 2 or len(match) < 2:
-            return np.zeros((0, 2), np.int64)
+            return np.zeros((0, 2), np.int64), np.zeros(len(query), np.int64), np.zeros(len(match), np.int64)
         distances = squared_distances(self._extractor.vectors(query), self._extractor.vectors(match))
-        nearest = distances.argmin(axis=1)
+        nearest, back = distances.argmin(axis=1), distances.argmin(axis=0)
         index = np.arange(len(query))
         best, second = np.partition(distances, 1, axis=1)[:, :2].T
-        kept = (best < self._config.max_ratio**2 * second) & (distances.argmin(axis=0)[nearest] == index)
-        return np.column_stack([index[kept], nearest[kept]])
+        kept = (best < self._config.max_ratio**2 * second) & (back[nearest] == index)
+        return np.column_stack([index[kept], nearest[kept]]), nearest, back
 
     def _verify_calibrated(
         self,
@@ -156,6 +181,10 @@ class GeometricVerifier:
         return replace(
             verification, match_from_query=found.match_from_query, covariance=found.covariance, agreement=None
         )
+
+
+def _where(features: LocalFeatures, kept: NDArray[np.bool_]) -> LocalFeatures:
+    return LocalFeatures(features.points[kept], features.descriptors[kept], features.size_px)
 
 
 def mask_at(mask: Mask, points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:

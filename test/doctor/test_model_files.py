@@ -14,7 +14,7 @@ from vpr_ros.engines import backends
 from vpr_ros.engines.cache import EngineCache, Key
 from vpr_ros.model import PlaceModel
 from vpr_ros.place_map import PlaceMap
-from vpr_ros.types import Keyframe
+from vpr_ros.types import Keyframe, Thumbnail
 
 
 def test_engine_files(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None:
@@ -58,31 +58,25 @@ def test_model(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None
 
 
 def test_map(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None:
-    place_map = PlaceMap(grid_model.dim)
-    place_map.add(
-        Keyframe(
-            id=0,
-            session="s",
-            stamp_ns=1,
-            descriptor=np.full(grid_model.dim, grid_model.dim**-0.5, np.float32),
-            thumbnail=None,
-            camera=None,
-            odom_from_body=None,
-            travelled_m=None,
-            frame_id="camera",
-        )
-    )
+    descriptor = np.full(grid_model.dim, grid_model.dim**-0.5, np.float32)
+    place_map, blind = PlaceMap(grid_model.dim), PlaceMap(grid_model.dim)
+    place_map.add(Keyframe(0, "s", 1, descriptor, thumbnail=Thumbnail(b"jpeg", 1.0)))
     place_map.save(tmp_path / "lab.vprmap", grid_model.id)
+    blind.add(Keyframe(0, "s", 1, descriptor))
+    blind.save(tmp_path / "blind.vprmap", grid_model.id)
     place_map.save(tmp_path / "foreign.vprmap", "0" * 64)
     put(machine, "torn.vprmap", "PK")
 
-    def check(name: str, model: str = str(grid_model.path)) -> Finding:
-        return check_map(machine, model, tmp_path, name)
+    def check(name: str, model: str = str(grid_model.path), is_verified: bool = True) -> Finding:
+        return check_map(machine, model, tmp_path, name, is_verified)
 
     assert check("lab").found.startswith("lab: 1 keyframes, ")
     assert check("lab").level is Level.OK
+    assert "1 of them without intrinsics: closures with these have no relative pose" in check("lab").found
+    assert_bad(check("blind"), Level.WARNING, "can never match", f"mv {tmp_path}/blind.vprmap")
+    assert check("blind", is_verified=False).level is Level.OK
     assert_bad(check("foreign"), Level.ERROR, "made with another model", "vpr doctor --model MODEL.onnx --map foreign")
     assert_bad(check("torn"), Level.ERROR, "is corrupt", "save_map")
-    assert_bad(check("lobby"), Level.ERROR, "maps there: foreign, lab, torn", "save_map")
+    assert_bad(check("lobby"), Level.ERROR, "maps there: blind, foreign, lab, torn", "save_map")
     assert_bad(check("../lab"), Level.ERROR, "no map name", f"ls {tmp_path}")
     assert_bad(check("lab", "/nowhere.onnx"), Level.SKIPPED, "the model does not open", "vpr doctor")

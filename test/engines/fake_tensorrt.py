@@ -1,7 +1,8 @@
 """An imitation of TensorRT, pycuda and the CUDA driver that computes with ONNX Runtime, for machines without a GPU.
 
 It has the names of one real version and no others: `tensorrt_names.json` is read out of the real bindings, which import
-over empty libraries. To make it again (needs gcc and binutils; `pip download --no-deps` fetches the wheels):
+over empty libraries; versions 1.x are TensorRT for RTX. To make it again (needs gcc and binutils; `pip download
+--no-deps` fetches the wheels):
 
     python test/engines/fake_tensorrt.py tensorrt*.whl > test/engines/tensorrt_names.json
 """
@@ -28,8 +29,14 @@ NAMES: dict[str, dict[str, dict[str, Any]]] = (
 )
 """version -> class -> name -> None for an attribute, a number for a value, or each overload's argument names."""
 MAGIC = b"plan of the imitation\n"
+KERNELS = b"kernels of the imitation "
 STREAM = 0x7F0012345678
 """Handle of every stream: more than a C int holds."""
+
+
+def is_for_rtx(version: str) -> bool:
+    """TensorRT for RTX counts its versions anew."""
+    return int(version.partition(".")[0]) < 8
 
 
 class ThreadState(threading.local):
@@ -54,7 +61,12 @@ class Gpu:
         self.forgets_kernels = False
         self.started = threading.Event()
         self.finished = threading.Event()
+        self.capability = (8, 7)
         self.flags: set[str] = set()
+        self.capabilities: list[int] = []
+        """What the last plan of TensorRT for RTX was built for."""
+        self.compiled: list[tuple[str, tuple[int, ...]]] = []
+        """Strategy and shape of each kernel that TensorRT for RTX had to compile."""
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.blocks: list[np.ndarray] = []
         self.freed: list[np.ndarray] = []
@@ -72,6 +84,10 @@ class Gpu:
     def need_context(self) -> None:
         if not self.local.depth:
             raise LogicError("invalid device context: none is current in this thread")
+
+    def need_devices(self) -> None:
+        if not self.devices:
+            raise LogicError("no CUDA device")
 
     def enqueue(self, work: Callable[[], None]) -> None:
         self.need_context()
@@ -203,7 +219,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
-        value._obj.value = {75: 8, 76: 7}[attribute]
+        value._obj.value = dict(zip((75, 76), self._gpu.capability, strict=True))[attribute]
         return 0
 
     def cuDriverGetVersion(self, version: Any) -> int:
@@ -244,9 +260,10 @@ class Driver:
 
 
 def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
-    """The module `tensorrt` of a version in NAMES."""
+    """The module `tensorrt` of a version in NAMES, `tensorrt_rtx` of versions 1."""
     names = NAMES[version]
-    module = types.ModuleType("tensorrt")
+    is_rtx = is_for_rtx(version)
+    module = types.ModuleType("tensorrt_rtx" if is_rtx else "tensorrt")
     module.__version__ = version  # type: ignore[attr-defined]
     enums = {
         name: types.SimpleNamespace(**values)
@@ -318,6 +335,13 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
             self.profiles: list[IOptimizationProfile] = []
             self.timing: ITimingCache | None = None
             self.progress_monitor: Any = None
+            self.profiling_verbosity = 0
+            self.num_compute_capabilities = 0
+            self.capabilities: dict[int, int] = {}
+
+        def set_compute_capability(self, compute_capability: int, index: int) -> bool:
+            self.capabilities[index] = compute_capability
+            return 0 <= index < self.num_compute_capabilities
 
         def set_memory_pool_limit(self, pool: int, pool_size: int) -> None:
             assert pool == enums["MemoryPoolType"].WORKSPACE
@@ -365,6 +389,11 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
         def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
             gpu.started.set()
             gpu.flags = config.set
+            gpu.capabilities = list(config.capabilities.values())
+            if is_rtx:
+                assert len(gpu.capabilities) == config.num_compute_capabilities > 0
+                if config.capabilities[0] == enums["ComputeCapability"].CURRENT:
+                    gpu.need_devices()
             if gpu.fails == "build":
                 self.logger.log(severity.ERROR, "Error Code 10: no implementation for node\n  /conv1")
                 return None
@@ -377,6 +406,8 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
                 config.timing.content = b"timings " + version.encode()
             fixed = network.inputs[0].shape
             limits = config.profiles[0].limits if config.profiles else [fixed, fixed, fixed]
+            if config.profiling_verbosity == enums["ProfilingVerbosity"].DETAILED:
+                self.logger.log(severity.VERBOSE, "Layers:\nName: all, LayerType: kgen, Inputs: [], Outputs: []")
             head = {"version": version, "limits": limits, "lean": "VERSION_COMPATIBLE" in config.set}
             return IHostMemory(MAGIC + json.dumps(head).encode() + b"\n" + network.content)
 
@@ -453,6 +484,7 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
             self.engine = engine
             self.shape: tuple[int, ...] = ()
             self.addresses: dict[str, int] = {}
+            self.runtime: IRuntimeConfig | None = None
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             self.addresses[name] = memory
@@ -465,6 +497,8 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
 
         def execute_async_v3(self, stream_handle: int) -> bool:
             assert stream_handle == STREAM
+            if self.runtime is not None:
+                self.runtime.compile(self.shape)
             if gpu.fails == "run":
                 self.engine.logger.log(severity.ERROR, "CUDA error 700: an illegal memory access")
                 return False
@@ -514,6 +548,55 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
         def create_execution_context(self) -> IExecutionContext | None:
             return None if gpu.fails == "memory" else IExecutionContext(self)
 
+        def create_runtime_config(self) -> IRuntimeConfig:
+            return IRuntimeConfig()
+
+    class IRuntimeCache:
+        def __init__(self) -> None:
+            self.kernels: set[str] = set()
+
+        def deserialize(self, blob: bytes) -> bool:
+            gpu.need_context()
+            if not blob.startswith(KERNELS + version.encode()):
+                return False
+            self.kernels = set(json.loads(blob.splitlines()[1]))
+            return True
+
+        def serialize(self) -> IHostMemory:
+            return IHostMemory(KERNELS + version.encode() + b"\n" + json.dumps(sorted(self.kernels)).encode())
+
+    class IRuntimeConfig:
+        def __init__(self) -> None:
+            self.cuda_graph_strategy = -1
+            self.dynamic_shapes_kernel_specialization_strategy = -1
+            self.cache: IRuntimeCache | None = None
+
+        def create_runtime_cache(self) -> IRuntimeCache:
+            return IRuntimeCache()
+
+        def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
+            self.cache = cache
+            return True
+
+        def compile(self, shape: tuple[int, ...]) -> None:
+            assert self.cuda_graph_strategy == enums["CudaGraphStrategy"].DISABLED
+            strategies = vars(enums["DynamicShapesKernelSpecializationStrategy"]).items()
+            (strategy,) = (n for n, v in strategies if v == self.dynamic_shapes_kernel_specialization_strategy)
+            assert self.cache is not None
+            if str(shape) not in self.cache.kernels:
+                self.cache.kernels.add(str(shape))
+                gpu.compiled.append((strategy, shape))
+
+    if is_rtx:
+
+        def create_execution_context(self: ICudaEngine, runtime_config: IRuntimeConfig) -> IExecutionContext | None:
+            context = None if gpu.fails == "memory" else IExecutionContext(self)
+            if context is not None:
+                context.runtime = runtime_config
+            return context
+
+        ICudaEngine.create_execution_context = create_execution_context  # type: ignore[method-assign, assignment]
+
     class Runtime:
         def __init__(self, logger: ILogger) -> None:
             assert gpu.devices, "the real one crashes here"
@@ -545,6 +628,8 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
         if item.__name__ not in names:
             continue
         for name in [name for name in vars(item) if not name.startswith("_")]:
+            if name == "compile":  # ours
+                continue
             if name not in names[item.__name__] and f"{item.__name__}.{name}" not in names:
                 delattr(item, name)
         setattr(module, item.__name__, item)
@@ -555,8 +640,9 @@ def tensorrt(version: str, gpu: Gpu) -> types.ModuleType:
 
 
 def install(monkeypatch: Any, version: str, gpu: Gpu) -> None:
-    """`import tensorrt`, `import pycuda.driver` and the driver are the imitation until the test ends."""
-    modules = {"tensorrt": tensorrt(version, gpu), "pycuda": types.ModuleType("pycuda")}
+    """`import tensorrt` or `tensorrt_rtx`, `import pycuda.driver` and the driver are the imitation until the test ends."""
+    imitation = tensorrt(version, gpu)
+    modules = {imitation.__name__: imitation, "pycuda": types.ModuleType("pycuda")}
     modules["pycuda.driver"] = modules["pycuda"].driver = pycuda_driver(gpu)  # type: ignore[attr-defined]
     for name, module in modules.items():
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
@@ -566,12 +652,13 @@ def install(monkeypatch: Any, version: str, gpu: Gpu) -> None:
 
 CLASSES = (
     "Builder BuilderFlag DataType IBuilderConfig ICudaEngine IExecutionContext IHostMemory ILogger ILogger.Severity"
-    " INetworkDefinition IOptimizationProfile IProgressMonitor ITensor ITimingCache MemoryPoolType"
-    " NetworkDefinitionCreationFlag OnnxParser ParserError Runtime TensorIOMode"
+    " INetworkDefinition IOptimizationProfile IProgressMonitor IRuntimeCache IRuntimeConfig ITensor ITimingCache"
+    " MemoryPoolType NetworkDefinitionCreationFlag OnnxParser ParserError ProfilingVerbosity Runtime TensorIOMode"
+    " ComputeCapability CudaGraphStrategy DynamicShapesKernelSpecializationStrategy"
 )
 READ_NAMES = """
-import inspect, json, re, sys
-import tensorrt_bindings as trt
+import importlib, inspect, json, re, sys
+trt = importlib.import_module(sys.argv[2])
 table = {}
 for name in sys.argv[1].split():
     item = trt
@@ -600,7 +687,7 @@ def read_names(wheel: Path) -> dict[str, Any]:
     """The names in a wheel of bindings, for this Python. Their libraries are replaced by empty ones."""
     with tempfile.TemporaryDirectory() as folder:
         zipfile.ZipFile(wheel).extractall(folder)
-        binary = f"{folder}/tensorrt_bindings/tensorrt.so"
+        (binary,) = map(str, Path(folder).glob("tensorrt*_bindings/tensorrt*.so"))
         dynamic = subprocess.run(["readelf", "-d", binary], capture_output=True, text=True, check=True).stdout
         symbols = subprocess.run(["nm", "-D", "--undefined-only", binary], capture_output=True, text=True, check=True)
         foreign = [
@@ -608,10 +695,10 @@ def read_names(wheel: Path) -> dict[str, Any]:
         ]
         source = Path(folder, "empty.c")
         source.write_text("\n".join(f"void *{name}(void) {{ return 0; }}" for name in foreign if "Py" not in name))
-        for library in {part.strip("[]") for part in dynamic.split() if part.startswith("[libnv")}:
+        for library in {part.strip("[]") for part in dynamic.split() if part.startswith(("[libnv", "[libtensorrt"))}:
             command = ["gcc", "-shared", "-fPIC", "-o", f"{folder}/{library}", str(source), f"-Wl,-soname,{library}"]
             subprocess.run(command, check=True)
-        command = [sys.executable, "-c", READ_NAMES, CLASSES]
+        command = [sys.executable, "-c", READ_NAMES, CLASSES, Path(binary).parent.name]
         environment = {"LD_LIBRARY_PATH": folder, "PYTHONPATH": folder}
         return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from masked_models import save_masked_grid_model
 from small_worlds import texture
 
+from vpr_ros.engines import onnxruntime_engine
 from vpr_ros.engines.backend import BuildOptions
 from vpr_ros.engines.cores import bound_to, parse_cores
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
@@ -114,8 +115,49 @@ def test_a_provider_that_falls_back_is_refused(grid_model: PlaceModel, tmp_path:
     if not backend.missing():
         pytest.skip(f"{backend.name} runs here")
     assert backend.missing().count("\n") == 0
-    with pytest.raises(EngineError, match=r"could not start \w+ExecutionProvider and would run on CPU"):
+    # with a GPU but without TensorRT it would be CUDA
+    with pytest.raises(EngineError, match=r"could not start \w+ExecutionProvider and would run on (CPU|CUDA)"):
         backend.load(grid_model, grid_model.content, BuildOptions())
+
+
+@pytest.fixture
+def gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """As if onnxruntime-gpu were installed beside a GPU: the folder where it would be."""
+    module = onnxruntime_engine.onnxruntime
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(module, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(onnxruntime_engine, "NvidiaDriver", lambda: None)
+    (tmp_path / "capi").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("needed", "missing"), [("libnvinfer.so.10", True), ("libc.so.6", False)])
+def test_the_tensorrt_provider_without_tensorrt_is_missing(gpu_build: Path, needed: str, missing: bool) -> None:
+    """onnxruntime-gpu lists it all the same; on an H200 the self-test failed where it should have skipped."""
+    content = f"elf\0libcudart.so.13\0{needed}\0libnvinfer_plugin.so.10\0".encode()
+    (gpu_build / "capi" / "libonnxruntime_providers_tensorrt.so").write_bytes(content)
+    reason = OnnxRuntimeBackend("tensorrt").missing()
+    assert (f"needs {needed}: install TensorRT 10" in reason) == missing
+    assert bool(reason) == missing
+
+
+def test_cuda_of_pip_is_loaded_first_and_silently(
+    grid_model: PlaceModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No loader finds what pip installs, and ONNX Runtime looks for it only if it is asked."""
+    done: list[str] = []
+
+    def preload() -> None:
+        print("Failed to load libcublas")
+        done.append("loaded")
+
+    monkeypatch.setattr(onnxruntime_engine.onnxruntime, "preload_dlls", preload, raising=False)
+    monkeypatch.setattr(onnxruntime_engine, "OnnxRuntimeEngine", lambda *_, **__: done.append("session"))
+    OnnxRuntimeBackend("cuda").load(grid_model, grid_model.content, BuildOptions())
+    assert done == ["loaded", "session"]
+    OnnxRuntimeBackend("cpu").load(grid_model, grid_model.content, BuildOptions())
+    assert done == ["loaded", "session", "session"]
+    assert capsys.readouterr().out == ""
 
 
 def test_another_model_gets_another_tensorrt_cache(grid_model: PlaceModel, tmp_path: Path) -> None:

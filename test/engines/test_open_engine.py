@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
     """What `backends` finds: nothing but what a test puts in."""
     found: dict[str, FakeBackend] = {}
-    monkeypatch.setattr(vpr_ros.engines, "backends", lambda cache, version_compatible=False: found)
+    monkeypatch.setattr(vpr_ros.engines, "backends", lambda cache, *how: found)
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_tensorrt import NAMES, Gpu, install
+from fake_tensorrt import NAMES, Gpu, install, is_for_rtx
 from masked_models import save_masked_grid_model
 from numpy.typing import NDArray
 from small_worlds import texture
@@ -15,6 +15,7 @@ from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeEngine
 from vpr_ros.engines.selftest import BATCH, FAIL, PASS, SKIP, SelfTest, selftest, text
 from vpr_ros.engines.tensorrt_engine import TensorRtBackend
+from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
 
@@ -185,13 +186,15 @@ def test_the_tensorrt_backend_passes_on_the_imitation(
     gpu = Gpu()
     install(monkeypatch, version, gpu)
     monkeypatch.setattr(tensorrt_engine, "PERIOD_S", 0.01)
-    result = run(masked, TensorRtBackend())
+    gpu.capability = (8, 9)
+    backend = TensorRtRtxBackend() if is_for_rtx(version) else TensorRtBackend()
+    result = run(masked, backend)
     failed = [(row.precision, row.check, row.clause) for row in result.rows if row.result == FAIL]
     assert failed == [("int8", "build", "int8 needs images")]
     assert sum(row.result == PASS for row in result.rows) == 2 * len(CHECKS)
     assert gpu.live == []
     said = text(result)
-    assert f"TensorRT {version}, Imitation sm_87, CUDA 12.6" in said
+    assert f"{backend.title} {version}, Imitation sm_89, CUDA 12.6" in said
     assert "22 PASS, 1 FAIL, 0 SKIP" in said
 
 

@@ -9,11 +9,12 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
-from fake_tensorrt import NAMES, Gpu, install, tensorrt
+from fake_tensorrt import NAMES, Gpu, install, is_for_rtx, tensorrt
 from masked_models import save_masked_grid_model
 from onnx import TensorProto, helper, numpy_helper
 from small_worlds import save_grid_model, texture
@@ -25,7 +26,7 @@ from vpr_ros.engines.tensorrt_engine import TensorRtBackend, TensorRtEngine
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import PlaceModel
 
-VERSIONS = tuple(NAMES)
+VERSIONS = tuple(version for version in NAMES if not is_for_rtx(version))
 OLD, *TYPED = VERSIONS  # 8.6 and those with strongly typed networks and progress monitors
 BATCH = BuildOptions(batch=4)
 
@@ -89,9 +90,9 @@ ONLY_TYPED = {"STRONGLY_TYPED", "IProgressMonitor", "progress_monitor", "node_op
 ONLY_OLD = {"EXPLICIT_BATCH", "FP16", "INT8"}
 
 
-def used_names() -> set[tuple[str, str, int]]:
+def used_names(module: ModuleType = tensorrt_engine) -> set[tuple[str, str, int]]:
     """(class, member, positional arguments or -1 where it is not called) of what the module takes from TensorRT."""
-    tree = ast.parse(Path(tensorrt_engine.__file__).read_text())
+    tree = ast.parse(Path(module.__file__ or "").read_text())
     calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
     used = set()
     for node in ast.walk(tree):
@@ -110,8 +111,9 @@ def used_names() -> set[tuple[str, str, int]]:
     return used
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NAMES)
 def test_every_name_exists_in_the_bindings(version: str) -> None:
+    """TensorRT for RTX runs the same code."""
     used = used_names()
     assert len({name for name, _, _ in used}) > 12  # the walk found what there is
     for name, member, count in sorted(used):
@@ -141,7 +143,7 @@ def test_what_only_one_side_has_is_listed_rightly() -> None:
     assert "EXPLICIT_BATCH" not in NAMES[VERSIONS[-1]]["NetworkDefinitionCreationFlag"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NAMES)
 def test_the_imitation_has_the_signatures_of_the_bindings(version: str, gpu: Gpu) -> None:
     module = tensorrt(version, gpu)
     compared = 0
@@ -186,7 +188,7 @@ def test_nothing_is_imported_before_the_driver_answers(monkeypatch: pytest.Monke
     def must_not() -> None:
         raise AssertionError("imported")
 
-    monkeypatch.setattr(tensorrt_engine, "_libraries", must_not)
+    monkeypatch.setattr(tensorrt_engine, "_libraries", lambda module: must_not())
     assert "GPU" in TensorRtBackend().missing()
 
 
@@ -199,7 +201,7 @@ def test_missing_explains_a_broken_or_old_installation(
     def broken() -> None:
         raise ImportError("/usr/lib/libgomp.so.1: cannot allocate memory in static TLS block")
 
-    monkeypatch.setattr(tensorrt_engine, "_libraries", broken)
+    monkeypatch.setattr(tensorrt_engine, "_libraries", lambda module: broken())
     assert "LD_PRELOAD" in newest.missing()
 
 

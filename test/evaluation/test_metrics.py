@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from vpr_ros.errors import VprError
 from vpr_ros.evaluation.ground_truth import GroundTruth
 from vpr_ros.evaluation.metrics import Curve, Metrics, Verdict, evaluate, precision_recall
-from vpr_ros.types import Candidate, MatchStatus, PlaceMatch, Verification
+from vpr_ros.types import Candidate, FrameRef, MatchStatus, PlaceMatch, Verification
 
 SECOND = 10**9
 
 
+def frame(stamp: int, session: str = "") -> FrameRef:
+    return FrameRef(session, stamp * SECOND)
+
+
 def truth(places: dict[int, float]) -> GroundTruth:
-    """A world on a line: stamp in s -> place in m."""
+    """A world on a line: stamp in s -> place in m. The robot is elsewhere in between."""
     poses = np.tile(np.eye(4), (len(places), 1, 1))
     poses[:, 0, 3] = list(places.values())
-    return GroundTruth(np.array(list(places), dtype=np.int64) * SECOND, poses)
+    return GroundTruth([frame(stamp) for stamp in places], poses)
 
 
 def answer(
@@ -41,7 +45,7 @@ def answer(
 
 
 def measure(world: GroundTruth, answers: list[PlaceMatch]) -> Metrics:
-    return evaluate(answers, world, {s: s * SECOND for s in range(200)})
+    return evaluate(answers, world, {s: frame(s) for s in range(200)})
 
 
 A, LOW, GEO, NO_MAP = MatchStatus.ACCEPTED, MatchStatus.LOW_SCORE, MatchStatus.GEOMETRY, MatchStatus.NO_MAP
@@ -59,6 +63,10 @@ ANSWERS = [
     answer(54, GEO, {3: 0.8}, inliers=5),
     answer(55, A, {0: 0.99}, inliers=90),
 ]
+
+
+# There, elsewhere and back.
+LAP = truth({0: 0, 25: 100, 50: 0})
 
 
 def test_counts_of_a_world_worked_out_by_hand() -> None:
@@ -81,6 +89,7 @@ def test_curves_of_a_world_worked_out_by_hand() -> None:
     assert m.descriptor.average_precision == pytest.approx(1 / 3 + 1 / 3 * 1 / 2)
     assert m.descriptor.max_recall_at_full_precision == 1 / 3
     assert m.descriptor.f1_max == pytest.approx(2 * 2 / (2 * 2 + 2 + 1))
+    assert m.verified is not None
     assert m.verified.thresholds.tolist() == [40, 25, 5]
     assert m.verified.precision.tolist() == [1.0, 1 / 2, 1 / 3]
     assert m.verified.recall.tolist() == [1 / 3] * 3
@@ -96,10 +105,10 @@ def test_verdicts_of_a_world_worked_out_by_hand() -> None:
         Verdict.QUIET,
         Verdict.UNKNOWN,
     ]
-    assert judgements[5].revisit_stamp_ns == 2 * SECOND
+    assert judgements[5].revisit == frame(2)
     assert judgements[5].distance_m == 200.0
-    assert judgements[6].revisit_stamp_ns == 0
-    assert judgements[9].revisit_stamp_ns is None
+    assert judgements[6].revisit == frame(0)
+    assert judgements[9].revisit is None
 
 
 def test_a_match_too_recent_is_wrong() -> None:
@@ -107,16 +116,84 @@ def test_a_match_too_recent_is_wrong() -> None:
     assert (m.revisits, m.accepted_false, m.precision) == (0, 1, 0.0)
 
 
-def test_a_keyframe_without_a_pose_is_not_judged() -> None:
-    m = measure(truth({0: 0, 50: 0}), [answer(0, NO_MAP), answer(50, A, {7: 0.9})])
-    assert (m.revisits, m.accepted, m.precision, m.recall, m.recall_at_1) == (1, 1, None, 0.0, 0.0)
+def test_a_closure_with_a_frame_without_a_pose_is_left_out_of_both_sides() -> None:
+    m = measure(LAP, [answer(0, NO_MAP), answer(50, A, {7: 0.9}, inliers=30)])
+    assert (m.queries, m.undecided, m.revisits, m.accepted) == (1, 1, 0, 1)
+    assert (m.precision, m.recall, m.recall_at_1, m.recall_at_5) == (None,) * 4
+    assert m.descriptor.average_precision is None
+    assert m.verified is not None
+    assert m.verified.average_precision is None
     assert m.judgements[1].verdict is Verdict.UNKNOWN
 
 
+def test_a_candidate_without_a_pose_leaves_open_whether_it_was_the_place() -> None:
+    rejected = [answer(0, NO_MAP), answer(50, LOW, {7: 0.9, 0: 0.8})]
+    assert measure(LAP, rejected).recall_at_1 is None
+    assert measure(LAP, rejected).recall_at_5 == 1.0
+    assert measure(LAP, rejected).recall == 0.0
+
+
+def test_a_robot_that_waits_gets_no_credit_for_closing_with_itself() -> None:
+    waits = truth({0: 100, **dict.fromkeys(range(1, 60), 0)})
+    m = measure(waits, [answer(0, NO_MAP), answer(5, LOW), answer(50, A, {5: 0.99}, inliers=900)])
+    assert (m.revisits, m.accepted_true, m.accepted_false) == (0, 0, 1)
+    assert m.judgements[2].verdict is Verdict.FALSE
+
+
+def test_where_no_pose_tells_whether_the_robot_left_nothing_is_judged() -> None:
+    unknown = truth({0: 0, 5: 0, **dict.fromkeys(range(6, 40), math.nan), **dict.fromkeys(range(40, 60), 0)})
+    m = measure(unknown, [answer(5, NO_MAP), answer(20, LOW), answer(50, A, {5: 0.99})])
+    assert (m.queries, m.without_pose, m.undecided, m.revisits) == (1, 1, 1, 0)
+    assert m.precision is None
+    # but a closure with another place is wrong whatever happened in between
+    far = truth({0: 300, 5: 0, **dict.fromkeys(range(6, 40), math.nan), **dict.fromkeys(range(40, 60), 0)})
+    m = measure(far, [answer(0, NO_MAP), answer(5, NO_MAP), answer(50, A, {0: 0.99})])
+    assert (m.queries, m.accepted_false, m.precision) == (3, 1, 0.0)
+
+
+def test_frames_of_two_sessions_with_one_stamp_are_two_frames() -> None:
+    """The clock restarts: second 3 of the second drive is at the place of second 1 of the first, not of its second 3."""
+    first = {s: 100.0 * s for s in range(10)}
+    second = {s: 100.0 * s - 200 for s in range(3, 10)}
+    frames = [frame(s, "a") for s in first] + [frame(s, "a+") for s in second]
+    poses = np.tile(np.eye(4), (len(frames), 1, 1))
+    poses[:, 0, 3] = [*first.values(), *second.values()]
+    keyframes = dict(enumerate(frames[:10]))
+
+    def closure(s: int, match: int) -> PlaceMatch:
+        return PlaceMatch(
+            s * SECOND, A, match_id=match, match_stamp_ns=match * SECOND, match_session="a", session="a+", similarity=0.9,
+            candidates=(Candidate(match, 0.9),), verification=Verification(30, 0.5, 0.5),
+        )  # fmt: skip
+
+    answers = [PlaceMatch(f.stamp_ns, NO_MAP, session="a") for f in frames[:10]]
+    m = evaluate([*answers, closure(3, 1), closure(4, 2), closure(5, 5)], GroundTruth(frames, poses), keyframes)
+    assert (m.revisits, m.accepted_true, m.accepted_false) == (3, 2, 1)
+    assert m.recall_at_1 == 2 / 3
+    assert m.judgements[-1].revisit == frame(3, "a")
+
+
+def test_without_verification_there_are_no_figures_of_it() -> None:
+    keyframes = {s: frame(s) for s in range(200)}
+    m = evaluate(ANSWERS, WORLD, keyframes, verification=False)
+    assert m.verified is None
+    assert m.to_dict()["verified"] is None
+
+
+def test_a_truth_of_few_frames_is_warned_of() -> None:
+    assert measure(WORLD, ANSWERS).coverage == 0.9
+    assert measure(WORLD, ANSWERS).warning is None
+    few = measure(truth({0: 0}), ANSWERS)
+    assert few.coverage == 0.1
+    assert few.warning is not None
+    assert "1 of 10 frames (10 %)" in few.warning
+    assert "none of 10 frames" in (measure(truth({}), ANSWERS).warning or "")
+    assert measure(WORLD, []).warning is None
+
+
 def test_keyframes_of_a_loaded_map_can_be_revisited() -> None:
-    world = truth({0: 0, 50: 0})
-    assert evaluate([answer(50, LOW)], world, {}).revisits == 0
-    assert evaluate([answer(50, LOW)], world, {0: 0}).revisits == 1
+    assert evaluate([answer(50, LOW)], LAP, {}).revisits == 0
+    assert evaluate([answer(50, LOW)], LAP, {0: frame(0)}).revisits == 1
 
 
 def test_a_candidate_without_a_stamp_is_refused() -> None:
@@ -140,13 +217,14 @@ def test_no_loops() -> None:
 
 
 def test_all_rejected() -> None:
-    m = measure(truth({0: 0, 50: 0}), [answer(0, NO_MAP), answer(50, LOW)])
+    m = measure(LAP, [answer(0, NO_MAP), answer(50, LOW)])
     assert (m.revisits, m.accepted, m.precision, m.recall) == (1, 0, None, 0.0)
     assert m.descriptor.average_precision == m.descriptor.max_recall_at_full_precision == m.descriptor.f1_max == 0.0
 
 
 def test_zero_inliers_retrieve_nothing() -> None:
-    m = measure(truth({0: 0, 50: 0}), [answer(0, NO_MAP), answer(50, GEO, {0: 0.9}, inliers=0)])
+    m = measure(LAP, [answer(0, NO_MAP), answer(50, GEO, {0: 0.9}, inliers=0)])
+    assert m.verified is not None
     assert len(m.verified.thresholds) == 0
     assert m.descriptor.average_precision == 1.0
 
@@ -238,13 +316,15 @@ def test_laws_of_metrics(data: st.DataObject) -> None:
         status = data.draw(st.sampled_from([A, GEO])) if shown else NO_MAP
         answers.append(answer(s, status, candidates, data.draw(st.none() | st.integers(0, 3)) if shown else None))
     m = measure(truth(places), answers)
-    assert m.queries + m.without_pose == count
+    assert m.queries + m.without_pose + m.undecided == m.frames == count
+    assert m.verified is not None
     assert m.accepted_true + m.accepted_false <= m.accepted
     assert m.accepted_true <= m.revisits <= m.queries
     assert sum(m.statuses.values()) == len(m.judgements) == count
     verdicts = [j.verdict for j in m.judgements]
     assert (verdicts.count(Verdict.TRUE), verdicts.count(Verdict.FALSE)) == (m.accepted_true, m.accepted_false)
     if m.revisits:
-        assert 0 <= m.recall_at_1 <= m.recall_at_5 <= 1  # type: ignore[operator]
+        assert all(0 <= recall <= 1 for recall in (m.recall, m.recall_at_1, m.recall_at_5) if recall is not None)
+    if m.recall_at_1 is not None:
         assert m.descriptor.recall.max(initial=0.0) == m.recall_at_1
     json.dumps(m.to_dict(), allow_nan=False)

@@ -10,11 +10,12 @@ from html_pages import check_page
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import GroundTruth
 from vpr_ros.evaluation.metrics import evaluate
-from vpr_ros.evaluation.report import Run, Trajectory, write_report
-from vpr_ros.types import Candidate, Image, MatchStatus, PlaceMatch, Verification
+from vpr_ros.evaluation.poses import OdometryPath
+from vpr_ros.evaluation.report import Run, top_down, write_report
+from vpr_ros.types import Candidate, FrameRef, Image, MatchStatus, PlaceMatch, Verification
 
 SECOND = 10**9
-STAMPS = np.arange(60, dtype=np.int64) * SECOND
+FRAMES = [FrameRef("", index * SECOND) for index in range(60)]
 POSES = np.tile(np.eye(4), (60, 1, 1))
 POSES[:, 0, 3] = 20.0 * (np.arange(60) % 30)  # two laps
 ALL = range(60)
@@ -35,11 +36,12 @@ def answer(index: int) -> PlaceMatch:
 
 
 MATCHES = [answer(index) for index in ALL]
-METRICS = evaluate(MATCHES, GroundTruth(STAMPS, POSES), {index: index * SECOND for index in ALL})
+TRUE_POSES = dict(zip(FRAMES, POSES, strict=True))
+METRICS = evaluate(MATCHES, GroundTruth(FRAMES, POSES), dict(enumerate(FRAMES)))
 
 
-def image_of(stamp_ns: int) -> Image:
-    return np.full((30, 1000, 3), (200, 40, stamp_ns // SECOND), dtype=np.uint8)
+def image_of(frame: FrameRef) -> Image:
+    return np.full((30, 1000, 3), (200, 40, frame.stamp_ns // SECOND), dtype=np.uint8)
 
 
 FULL = Run(
@@ -49,7 +51,7 @@ FULL = Run(
     config=Config().with_values({"match.top_k": 7}).flat() | {"extra.thing": True},
     matches=MATCHES,
     metrics=METRICS,
-    trajectory=Trajectory(STAMPS, POSES[:, :3, 3]),
+    true_poses=TRUE_POSES,
     latencies={"descriptor": np.full(60, 0.02), "search": np.full(60, 0.005), "stage that never ran": np.zeros(0)},
     image_of=image_of,
     notes=["3 unreadable images skipped"],
@@ -97,10 +99,10 @@ def test_the_galleries_are_full_and_not_overfull(tmp_path: Path) -> None:
 
 
 def test_images_are_asked_for_only_if_shown(tmp_path: Path) -> None:
-    asked: list[int] = []
+    asked: list[FrameRef] = []
 
-    def none(stamp_ns: int) -> None:
-        asked.append(stamp_ns)
+    def none(frame: FrameRef) -> None:
+        asked.append(frame)
 
     html = page(tmp_path, replace(FULL, image_of=none))
     assert len(asked) == 2 * 20
@@ -117,15 +119,15 @@ def test_without_ground_truth_nothing_is_judged(tmp_path: Path) -> None:
 
 
 def test_without_poses_there_is_no_trajectory(tmp_path: Path) -> None:
-    html = page(tmp_path, replace(FULL, trajectory=None))
+    html = page(tmp_path, replace(FULL, true_poses={}))
     assert "Neither poses nor odometry" in html
     assert html.count("<svg") == 1
 
 
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
-    nothing = evaluate([], GroundTruth(STAMPS, POSES), {})
+    nothing = evaluate([], GroundTruth(FRAMES, POSES), {})
     for metrics in (None, nothing):
-        empty = Run("nothing", "", {}, {}, [], metrics, Trajectory(STAMPS[:0], np.zeros((0, 3))))
+        empty = Run("nothing", "", {}, {}, [], metrics)
         assert "No latencies were measured" in page(tmp_path, empty)
     assert "nothing to recall" in page(tmp_path, empty)
 
@@ -138,7 +140,60 @@ def test_the_same_run_makes_the_same_page(tmp_path: Path) -> None:
 def test_the_trajectory_is_seen_from_above(up: int) -> None:
     positions = np.random.default_rng(0).uniform(0, 100, (20, 3))
     positions[:, up] /= 50
-    np.testing.assert_array_equal(Trajectory(STAMPS[:20], positions).top_down(), np.delete(positions, up, axis=1))
+    np.testing.assert_array_equal(top_down(positions), np.delete(positions, up, axis=1))
+
+
+def test_a_truth_of_a_part_of_the_drive_is_warned_of(tmp_path: Path) -> None:
+    known = np.where(np.arange(60)[:, None, None] % 3 == 0, POSES, np.nan)
+    metrics = evaluate(MATCHES, GroundTruth(FRAMES, known), dict(enumerate(FRAMES)))
+    run = replace(FULL, metrics=metrics, true_poses=dict(zip(FRAMES, known, strict=True)))
+    html = page(tmp_path, run)
+    assert "The ground truth covers 20 of 60 frames (33 %): precision and recall are of these alone." in html
+    assert "40 without a pose" in html
+    assert "33.3 %" in html
+    assert "Warning" not in page(tmp_path, FULL)
+
+
+def test_without_verification_there_is_no_figure_of_it(tmp_path: Path) -> None:
+    metrics = evaluate(MATCHES, GroundTruth(FRAMES, POSES), dict(enumerate(FRAMES)), verification=False)
+    assert ">verified<" in page(tmp_path, FULL)
+    html = page(tmp_path, replace(FULL, metrics=metrics))
+    assert ">verified<" not in html
+    assert "descriptor alone" in html
+
+
+def test_frames_with_one_stamp_are_named_with_their_session(tmp_path: Path) -> None:
+    """The second lap has the stamps of the first: the images are those of their sessions."""
+    matches = [
+        replace(m, session="day" if k < 30 else "day+", match_session="day", stamp_ns=k % 30 * SECOND)
+        for k, m in enumerate(MATCHES)
+    ]
+    frames = [m.frame for m in matches]
+    metrics = evaluate(matches, GroundTruth(frames, POSES), dict(enumerate(frames)))
+    assert (metrics.revisits, metrics.accepted_true) == (30, 16)
+    asked: list[FrameRef] = []
+
+    def image(frame: FrameRef) -> Image:
+        asked.append(frame)
+        return image_of(frame)
+
+    html = page(
+        tmp_path,
+        replace(
+            FULL, matches=matches, metrics=metrics, true_poses=dict(zip(frames, POSES, strict=True)), image_of=image
+        ),
+    )
+    assert "query 1.000 s of day+" in html
+    assert "match 1.000 s of day<" in html
+    assert {frame.session for frame in asked[::2]} == {"day+"}
+    assert {frame.session for frame in asked[1::2]} == {"day"}
+
+
+def test_odometry_draws_the_path_where_there_is_no_truth(tmp_path: Path) -> None:
+    odometry = (OdometryPath(TRUE_POSES),)
+    html = page(tmp_path, replace(FULL, metrics=None, true_poses={}, odometry=odometry))
+    assert html.count("<svg") == 1
+    assert "closure, not judged" in html
 
 
 def test_frames_per_second() -> None:

@@ -12,6 +12,7 @@ from small_worlds import texture
 
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
 from vpr_ros.engines.tensorrt_engine import TensorRtBackend
+from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend
 from vpr_ros.model import PlaceModel, shipped_model
 
 
@@ -20,9 +21,10 @@ def usable(backend: TensorRtBackend | OnnxRuntimeBackend) -> None:
         pytest.skip(f"{backend.name}: {missing}")
 
 
-@pytest.fixture
-def tensorrt() -> TensorRtBackend:
-    backend = TensorRtBackend()
+@pytest.fixture(params=[TensorRtBackend, TensorRtRtxBackend])
+def tensorrt(request: pytest.FixtureRequest) -> TensorRtBackend:
+    """TensorRT, and TensorRT for RTX."""
+    backend = request.param()
     usable(backend)
     return backend
 

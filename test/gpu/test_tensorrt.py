@@ -1,4 +1,4 @@
-"""The TensorRT backend on a GPU. What `vpr engine selftest` checks is not repeated but run."""
+"""The backends of TensorRT and TensorRT for RTX on a GPU. What `vpr engine selftest` checks is not repeated but run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeEngine
 from vpr_ros.engines.precision import graph_of
 from vpr_ros.engines.selftest import selftest, text
 from vpr_ros.engines.tensorrt_engine import TensorRtBackend, TensorRtEngine
+from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
 
@@ -83,16 +84,23 @@ def test_an_interrupted_build_leaves_no_thread(
     engine.close()
 
 
-def test_the_timing_cache_is_written_and_taken_again(
-    tensorrt: TensorRtBackend, model: PlaceModel, tmp_path: Path
+def test_timings_or_kernels_are_written_and_taken_again(
+    tensorrt: TensorRtBackend, model: PlaceModel, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
+    """Timings of a build of TensorRT, kernels that TensorRT for RTX compiled when it first ran."""
+
+    def used() -> None:
+        engine = built(tensorrt, model)
+        engine.describe(images)
+        engine.close()
+
     tensorrt.cache = tmp_path
-    built(tensorrt, model).close()
+    used()
     (file,) = tmp_path.iterdir()
     assert file.stat().st_size > 0
     for content in (file.read_bytes(), b"garbage", b""):
         file.write_bytes(content)
-        built(tensorrt, model).close()
+        used()
         assert file.stat().st_size > len(b"garbage")
     assert list(tmp_path.iterdir()) == [file]
 
@@ -100,6 +108,8 @@ def test_the_timing_cache_is_written_and_taken_again(
 def test_a_version_compatible_plan_loads(
     tensorrt: TensorRtBackend, model: PlaceModel, images: NDArray[np.uint8]
 ) -> None:
+    if isinstance(tensorrt, TensorRtRtxBackend):
+        pytest.skip("TensorRT for RTX has no version-compatible plans")
     engine = built(dataclasses.replace(tensorrt, version_compatible=True), model)
     assert cosine(engine.describe(images), OnnxRuntimeEngine(model).describe(images)) > 0.9999
     engine.close()

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,36 @@ except ImportError as error:
     collect_ignore_glob = ["test_*.py"]
     print(f"test/ros is skipped: {error}")
 
+PARAMETERS: dict[str, object] = {
+    "keyframe.min_interval_s": 0.0,
+    "keyframe.max_similarity": 1.0,
+    "exclusion.time_s": 3.0,
+    "exclusion.count": 0,
+    "match.min_similarity": 0.6,
+    "match.island_gap": 0,
+    "consistency.window": 1,
+    "consistency.min_hits": 1,
+    "engine.threads": 1,
+    "engine.backend": "onnxruntime",
+}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _ros() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
+
+
+@pytest.fixture
+def parameters(grid_model_path: Path, tmp_path: Path) -> dict[str, object]:
+    return PARAMETERS | {"model.path": str(grid_model_path), "node.maps_directory": str(tmp_path / "maps")}
+
+
+@pytest.fixture
+def node(parameters: dict[str, object]) -> Iterator[Any]:
+    """A running `NodeUnderTest`."""
+    from harness import NodeUnderTest
+
+    with NodeUnderTest(parameters) as running:
+        yield running

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo
 
 from vpr_ros.config import Config
 from vpr_ros.doctor import Finding, Level, Machine, watch_graph
-from vpr_ros.ros.doctor import graph_finding
+from vpr_ros.ros.doctor import graph_finding, type_findings
 from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
 from vpr_ros.ros.doctor.graph import Endpoint, Graph, Stream, VprNode
 from vpr_ros.ros.doctor.launch_line import launch_line
@@ -171,6 +171,34 @@ def test_a_node_that_is_fed_by_a_reliable_latched_camera_and_one_that_sleeps() -
     assert asleep.fix == "ros2 lifecycle set /spare/vpr configure"
 
 
+VIEWER = """
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+node = rclpy.create_node("viewer")
+node.create_subscription(Image, "/front/image_raw/compressed", print, 1)
+print("ready", flush=True)
+rclpy.spin(node)
+"""
+
+
+def test_a_viewer_that_wants_another_type_of_the_topic() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", VIEWER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with camera("/front/image_raw/compressed", "CompressedImage"):
+            seen = watch()
+    finally:
+        process.terminate()
+        process.wait()
+    (finding,) = type_findings(seen)
+    assert "/viewer wants /front/image_raw/compressed as Image" in finding.found
+    assert seen.of("CompressedImage")[0].arrivals_s, "it is watched all the same"
+
+
 def test_an_rmw_that_is_not_installed_is_said() -> None:
     environment = dict(os.environ) | {"RMW_IMPLEMENTATION": "rmw_nope_cpp", "ROS_DISTRO": "kilted"}
     (finding,) = watch_graph(replace(Machine(), environment=environment), Config(), 0.5)
@@ -310,11 +338,41 @@ def test_camera_info() -> None:
     assert "cameracalibrator" in none.fix
     uncalibrated = stream("/front/camera_info", "CameraInfo", CameraInfo(width=64, height=48))
     assert "not calibrated" in camera_info_finding(graph(raw(), uncalibrated)).found
+    behind = camera_info_msg(replace(LENS, width=80, height=48))
+    wrong = camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo", behind)))
+    assert wrong.level is Level.WARNING
+    assert "camera_info is for 80 x 48 px, images are 64 x 48 px" in wrong.found
+    assert "cameracalibrator" in wrong.fix
+    twice = camera_info_msg(Camera(width=128, height=96, fx=100.0, fy=100.0, cx=64.0, cy=48.0))
+    scaled = camera_info_finding(graph(compressed(), stream("/front/camera_info", "CameraInfo", twice)))
+    assert scaled.level is Level.OK
+    assert "scaled by 1/2" in scaled.found
     elsewhere = camera_info_finding(graph(raw(), stream("/left/info", "CameraInfo", camera_info_msg(LENS))))
     assert elsewhere.level is Level.WARNING
     assert "/left/info" in elsewhere.fix
     silent = camera_info_finding(graph(raw(), stream("/front/camera_info", "CameraInfo")))
     assert silent.fix == "ros2 topic echo --once /front/camera_info"
+
+
+def test_camera_info_of_a_rectified_image_is_p() -> None:
+    info = camera_info_msg(LENS)
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+    beside = stream("/front/camera_info", "CameraInfo", info)
+    assert camera_info_finding(graph(raw(), beside)).level is Level.OK
+    without = camera_info_finding(graph(raw("/front/image_rect"), beside))
+    assert (without.level, "has no P" in without.found) == (Level.WARNING, True)
+    info.p = [50.0, 0.0, 32.0, 0.0, 0.0, 50.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    beside = stream("/front/camera_info", "CameraInfo", info)
+    assert camera_info_finding(graph(raw("/front/image_rect"), beside)).level is Level.OK
+
+
+def test_the_bits_of_16_bit_images_are_said() -> None:
+    message = image_msg(PICTURE, 0)
+    message.encoding, message.step = "mono16", 128
+    message.data = (np.arange(48 * 64, dtype=np.uint16) % 1024).tobytes()
+    (finding,) = image_findings(graph(stream("/image", "Image", message)))
+    assert "64x48 mono16 (the 16-bit images hold 10 bits: 0 to 1023 becomes 0 to 255)" in finding.found
+    assert finding.level is Level.OK
 
 
 def test_odometry() -> None:
@@ -327,6 +385,37 @@ def test_odometry() -> None:
     assert "/your/odometry" in none.fix
     assert odometry_finding(graph(raw()), wanted=False).level is Level.OK
     assert odometry_finding(graph(stream("/wheels", "Odometry"))).fix == "ros2 topic hz /wheels"
+
+
+def test_odometry_that_is_no_pose() -> None:
+    for change in ({"x": float("nan")}, {"w": 0.0}, {"w": float("inf")}):
+        message = Odometry()
+        message.pose.pose.position.x = change.get("x", 0.0)
+        message.pose.pose.orientation.w = change.get("w", 1.0)
+        finding = odometry_finding(graph(stream("/wheels", "Odometry", message)))
+        assert finding.level is Level.WARNING, change
+        assert "its first pose is not one" in finding.found
+        assert finding.fix.startswith("ros2 topic echo --once /wheels")
+
+
+def test_images_without_a_stamp() -> None:
+    for has_clock in (False, True):
+        finding = clock_finding(graph(stream("/image", "Image", image_msg(PICTURE, 0)), has_clock=has_clock))
+        assert finding.level is Level.WARNING
+        assert "/image carry no stamp" in finding.found
+
+
+def test_topics_of_two_types() -> None:
+    published, viewer = compressed("/image"), stream("/image", "Image")
+    viewer.publishers = []
+    assert type_findings(graph(published, viewer)) == []
+    viewer.subscriptions = [Endpoint("/viewer", BEST_EFFORT)]
+    (finding,) = type_findings(graph(published, viewer))
+    assert finding.level is Level.WARNING
+    assert finding.found == ("/viewer wants /image as Image, and it is published as CompressedImage: nothing arrives")
+    (both,) = type_findings(graph(published, stream("/image", "Image")))
+    assert "/image is published as CompressedImage and as Image" in both.found
+    assert type_findings(graph(raw(), compressed())) == []
 
 
 def test_clocks() -> None:
@@ -344,5 +433,8 @@ def test_nodes() -> None:
     assert [(f.level, "more than once" in f.found) for f in twice] == [(Level.ERROR, True)]
     inactive = node_findings(graph(nodes=(VprNode("/robot/vpr", "inactive"),)))
     assert [(f.level, f.fix) for f in inactive] == [(Level.WARNING, "ros2 lifecycle set /robot/vpr activate")]
+    ended = node_findings(graph(raw(), nodes=(VprNode("/vpr", "finalized"),)))
+    assert [(f.level, "only a new process" in f.found) for f in ended] == [(Level.ERROR, True)]
+    assert "image:=/front/image_raw" in ended[0].fix or "image_topic:=/front/image_raw" in ended[0].fix
     deaf = node_findings(graph(raw(), nodes=(VprNode("/vpr", "active"),)))
     assert [(f.level, "no image topic" in f.found) for f in deaf] == [(Level.ERROR, True)]

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_worlds import texture
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
+from vpr_msgs.msg import KeyframeRef
 from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.bags import BagWriter
@@ -34,29 +35,6 @@ from vpr_ros.types import Camera, PlaceMatch
 
 S = 10**9
 CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
-PARAMETERS: dict[str, object] = {
-    "keyframe.min_interval_s": 0.0,
-    "keyframe.max_similarity": 1.0,
-    "exclusion.time_s": 3.0,
-    "exclusion.count": 0,
-    "match.min_similarity": 0.6,
-    "match.island_gap": 0,
-    "consistency.window": 1,
-    "consistency.min_hits": 1,
-    "engine.threads": 1,
-    "engine.backend": "onnxruntime",
-}
-
-
-@pytest.fixture
-def parameters(grid_model_path: Path, tmp_path: Path) -> dict[str, object]:
-    return PARAMETERS | {"model.path": str(grid_model_path), "node.maps_directory": str(tmp_path / "maps")}
-
-
-@pytest.fixture
-def node(parameters: dict[str, object]) -> Iterator[NodeUnderTest]:
-    with NodeUnderTest(parameters) as running:
-        yield running
 
 
 def view(place: int, shift: int = 0) -> np.ndarray:
@@ -178,15 +156,6 @@ def test_an_engine_that_cannot_run_here_is_said_and_the_node_answers(
         node.ears.send_and_wait(view(0), 10 * S)
 
 
-def test_a_clock_that_jumps_back(node: NodeUnderTest) -> None:
-    for i in range(4):
-        node.ears.send_and_wait(view(i), (100 + i) * S)
-    again = node.ears.send_and_wait(view(2), 5 * S)
-    assert again.accepted
-    assert again.match_stamp_ns == 102 * S
-    assert node.ears.raw[-1].query.session == node.ears.raw[0].query.session + "+"
-
-
 def test_silence_and_a_qos_that_cannot_match_become_diagnostics(parameters: dict[str, object]) -> None:
     changes = {"node.no_data_s": 1.0, "qos_overrides./front/image.subscription.reliability": "reliable"}
     with NodeUnderTest(parameters | changes, {"image": "/front/image"}) as node:
@@ -267,6 +236,130 @@ def test_lifecycle_goes_round_and_disabling_pauses(node: NodeUnderTest) -> None:
     outlet = ears.outlet(Image, "/image")
     wait_until(lambda: outlet.get_subscription_count() > 0)
     assert ears.send_and_wait(view(0), 103 * S).status.name == "NO_MAP"  # cleanup forgot the map
+
+
+def lap(node: NodeUnderTest, start_s: int, info: CameraInfo, topic: str = "/image") -> list[Any]:
+    """Five places, then three of them again: the raw answers to those."""
+    infos, images = node.ears.outlet(CameraInfo, "/camera_info"), node.ears.outlet(Image, topic)
+    for i, (place, shift) in enumerate([(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 9), (1, 9), (2, 9)]):
+        infos.publish(info)
+        time.sleep(0.05)
+        images.publish(image_msg(view(start_s + place, shift), (start_s + i) * S))
+        node.ears.wait_for((start_s + i) * S)
+    return node.ears.raw[-3:]
+
+
+def test_a_calibration_of_another_size_gives_no_pose_and_is_said_until_it_is_right(node: NodeUnderTest) -> None:
+    ears = node.ears
+    wrong = lap(node, 100, camera_info_msg(Camera(500.0, 500.0, 320.0, 180.0, 640, 360)))
+    assert [(m.status, m.has_pose) for m in wrong] == [(0, False)] * 3
+    sizes = "camera_info is for 640 x 360 px, images are 320 x 240 px"
+    wait_until(lambda: sizes in ears.status_of("stream"), what=node.text)
+    status = ears.diagnostics["vpr: stream"]
+    assert status.level == b"\x01"
+    assert status.message.startswith("receiving; closures come without a relative pose: ")
+    assert node.text.count(sizes) == 1, "not for every image"
+    right = lap(node, 110, camera_info_msg(CAMERA))
+    assert [(m.status, m.has_pose) for m in right] == [(0, True)] * 3
+    wait_until(lambda: ears.status_of("stream") == "receiving")
+    assert node.text.count("camera_info changed from 640 x 360 px") == 1
+
+
+def test_a_calibration_of_twice_the_size_is_halved_and_said(node: NodeUnderTest) -> None:
+    double = Camera(600.0, 600.0, 320.5, 240.5, 640, 480)
+    answers = lap(node, 100, camera_info_msg(double))
+    assert [(m.status, m.has_pose) for m in answers] == [(0, True)] * 3
+    assert node.text.count("scaled by 1/2") == 1
+    wait_until(lambda: node.ears.status_of("stream") == "receiving")
+    assert "scaled by 1/2" in (_value(node, "calibration") or "")
+
+
+def test_a_rectified_image_has_p(parameters: dict[str, object]) -> None:
+    """K is nonsense, so a pose can come of P only."""
+    info = camera_info_msg(Camera(1.0, 1.0, 0.0, 0.0, 320, 240))
+    with NodeUnderTest(parameters, {"image": "/cam/image_rect"}) as node:
+        assert [(m.status, m.has_pose) for m in lap(node, 100, info, "/cam/image_rect")] == [(0, False)] * 3
+        info.p = np.hstack([CAMERA.matrix, np.zeros((3, 1))]).ravel()
+        assert [(m.status, m.has_pose) for m in lap(node, 110, info, "/cam/image_rect")] == [(0, True)] * 3
+
+
+def test_overriding_the_qos_of_the_images_leaves_that_of_camera_info(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"qos_overrides./image.subscription.reliability": "reliable"}) as node:
+
+        def qos(topic: str) -> QoSProfile:
+            found = wait_until(lambda: node.ears.get_subscriptions_info_by_topic(topic), what=topic)
+            (endpoint,) = [each for each in found if each.node_name == "vpr"]
+            return endpoint.qos_profile
+
+        assert qos("/image").reliability == ReliabilityPolicy.RELIABLE
+        assert qos("/camera_info").reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+def test_a_query_that_is_no_keyframe_has_no_id_in_a_closure(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"keyframe.max_similarity": 0.9}) as node:
+        ears = node.ears
+        for i, (place, shift) in enumerate([(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (0, 9), (0, 10), (0, 11)]):
+            ears.send_and_wait(view(place, shift), (100 + i) * S)
+        wait_until(lambda: len(ears.loop_closures) == 3)
+        assert {closure.query_is_keyframe for closure in ears.loop_closures} == {True, False}
+        ids = {keyframe.ref.id for keyframe in ears.keyframes}
+        for closure in ears.loop_closures:
+            assert (closure.query.id in ids) == closure.query_is_keyframe
+            assert (closure.query.id == KeyframeRef.NO_ID) == (not closure.query_is_keyframe)
+            assert closure.match.id in ids
+
+
+def test_sixteen_bit_images_of_ten_bits_are_said_once(node: NodeUnderTest) -> None:
+    outlet = node.ears.outlet(Image, "/image")
+    for i in range(3):
+        message = image_msg(view(i), (100 + i) * S)
+        counts = np.rint(view(i)[..., 0] * (1023 / 255)).astype(">u2")
+        message.encoding, message.step, message.is_bigendian, message.data = "mono16", 640, 1, counts.tobytes()
+        outlet.publish(message)
+        node.ears.wait_for((100 + i) * S)
+    said = "the 16-bit images hold 10 bits"
+    wait_until(lambda: said in (_value(node, "16-bit images") or ""), what=node.text)
+    assert node.text.count(said) == 1
+
+
+def test_a_map_that_can_never_match_is_said_wherever_it_begins_to_count(
+    parameters: dict[str, object], tmp_path: Path
+) -> None:
+    blind = {"verification.enabled": False}
+    said = "all 3 keyframes of the map have no picture to verify with"
+    with NodeUnderTest(parameters | blind) as node:
+        for i in range(3):
+            node.ears.send_and_wait(view(i), (100 + i) * S)
+        assert node.ears.call(SaveMap, "/vpr/save_map", name="blind").success
+        assert said not in node.ears.call(LoadMap, "/vpr/load_map", name="blind").message
+        assert node.ears.set_parameter("verification.enabled", True).successful
+        wait_until(lambda: said in node.ears.status_of("place recognition"), what=node.text)
+        assert node.ears.diagnostics["vpr: place recognition"].level == b"\x01"
+        assert said in node.ears.call(LoadMap, "/vpr/load_map", name="blind").message
+        assert node.text.count(said) == 1
+        assert node.ears.set_parameter("verification.enabled", False).successful
+        wait_until(lambda: said not in node.ears.status_of("place recognition"))
+    with NodeUnderTest(parameters | {"node.map": "blind"}) as node:
+        wait_until(lambda: said in node.ears.status_of("place recognition"), what=node.text)
+        assert node.text.count(said) == 1
+        assert node.ears.call(Trigger, "/vpr/reset").success
+        wait_until(lambda: said not in node.ears.status_of("place recognition"))
+
+
+def test_a_map_without_intrinsics_is_said_once_the_camera_is_calibrated(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters) as node:
+        for i in range(3):
+            node.ears.send_and_wait(view(i), (100 + i) * S)
+        assert node.ears.call(SaveMap, "/vpr/save_map", name="bare").success
+    with NodeUnderTest(parameters | {"node.map": "bare"}) as node:
+        said = "3 of the map's 4 keyframes have no intrinsics"
+        node.ears.send_and_wait(view(9), 200 * S)
+        assert said not in node.text
+        node.ears.outlet(CameraInfo, "/camera_info").publish(camera_info_msg(CAMERA))
+        time.sleep(0.1)
+        node.ears.send_and_wait(view(8), 201 * S)
+        wait_until(lambda: said in node.ears.status_of("place recognition"), what=node.text)
+        assert node.text.count(said) == 1
 
 
 def test_odometry_reaches_the_detector_and_the_markers(node: NodeUnderTest) -> None:

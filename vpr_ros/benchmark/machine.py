@@ -18,6 +18,7 @@ from vpr_ros.errors import EngineError
 
 _PACKAGES = (
     "vpr_ros numpy onnx onnxruntime onnxruntime-gpu openvino tensorrt tensorrt-cu12 tensorrt-cu13 pycuda"
+    " tensorrt-rtx-cu12 tensorrt-rtx-cu13"
     " opencv-python opencv-python-headless"
 )
 

@@ -18,7 +18,7 @@ from vpr_ros.benchmark.plot import write_plot
 from vpr_ros.benchmark.table import Table
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.config import BACKENDS, PRECISIONS
-from vpr_ros.engines import backends, fitted
+from vpr_ros.engines import backends_of, fitted
 from vpr_ros.engines.cache import EngineCache
 from vpr_ros.errors import SourceError
 from vpr_ros.model import PlaceModel, shipped_model
@@ -87,7 +87,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     settings = Settings(config, Path(), options.rounds, options.places, options.sequence)
     if options.places:
         source = open_source(options.places, options.sequence)
-        if source.ground_truth is None:
+        if not source.has_truth:
             raise SourceError(f"{source.name} has no poses: recall cannot be judged")
         places = f"{source.name}; {settings.protocol.describe()}"
     load = images_of(config.engine)
@@ -97,7 +97,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     now = datetime.now()
     folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-benchmark")
     settings = replace(settings, cache=options.cache or folder / "engines")
-    known = backends(EngineCache(settings.cache), config.engine.version_compatible)
+    known = backends_of(EngineCache(settings.cache), config.engine)
     planned = cases(images, known, *(_once(getattr(options, n)) for n in ("backends", "precisions", "batches")))
     table = Table(
         created=f"{now:%Y-%m-%d %H:%M}",

@@ -12,13 +12,25 @@ from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.config import BACKENDS, PRECISIONS, Config
-from vpr_ros.engines import REFERENCE, backends, build_options, builder_of, fastest, fitted, misfits, open_reference
-from vpr_ros.engines.backend import Engine
-from vpr_ros.engines.build import Facts
+from vpr_ros.engines import (
+    REFERENCE,
+    backends,
+    backends_of,
+    build_options,
+    builder_of,
+    fastest,
+    fitted,
+    misfits,
+    open_reference,
+)
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildsAhead, Engine
+from vpr_ros.engines.build import Builder, Facts
 from vpr_ros.engines.cache import EngineCache, Entry
+from vpr_ros.engines.layers import summary
 from vpr_ros.engines.precision import graph_of
 from vpr_ros.engines.selftest import selftest
 from vpr_ros.engines.selftest import text as table
+from vpr_ros.engines.tensorrt_engine import TensorRtBackend
 from vpr_ros.errors import ConfigError, EngineError
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.model import PlaceModel, shipped_model
@@ -31,6 +43,7 @@ examples:
   vpr engine build                                        # what backend auto would choose, measured
   vpr engine build --backend tensorrt --precision fp16 --images my_bag/
   vpr engine build --backend openvino --precision int8 --images my_bag/ --places /data/kitti --sequence 00
+  vpr engine build --backend tensorrt_rtx --capabilities sm86,sm89 --precision fp16 --inspect    # needs no GPU
   vpr engine list
   vpr engine check
   vpr engine clean --all
@@ -64,6 +77,10 @@ def add(commands: Any) -> None:
             action.add_argument("--batch", type=int, help="default: engine.batch")
             action.add_argument("--places", type=Path, help="recording with poses: recall@1 must not fall on it")
             action.add_argument("--sequence", help="KITTI: which sequence of --places")
+            action.add_argument(
+                "--capabilities", help="GPUs that tensorrt_rtx plans for (default: engine.capabilities)"
+            )
+            action.add_argument("--inspect", action="store_true", help="show the layers that TensorRT makes")
             action.add_argument("--rebuild", action="store_true", help="even if there is one")
         if name in ("build", "selftest"):
             action.add_argument("--images", help="folder, bag or video of your camera (default: engine.images)")
@@ -72,7 +89,8 @@ def add(commands: Any) -> None:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    named = {f"engine.{name}": getattr(options, name, None) for name in ("backend", "precision", "batch", "images")}
+    names = ("backend", "precision", "batch", "images", "capabilities")
+    named = {f"engine.{name}": getattr(options, name, None) for name in names}
     return config_of(options).with_values({name: value for name, value in named.items() if value is not None})
 
 
@@ -104,16 +122,28 @@ def _build(options: argparse.Namespace) -> int:
     load = images_of(config.engine)
     builder = builder_of(model, config.engine, load() if load else ())
     built_for, progress = build_options(config.engine), Bar()
-    known = backends(builder.cache, config.engine.version_compatible)
+    known = backends_of(builder.cache, config.engine)
     if config.engine.backend == "auto":
         if options.places:
             raise ConfigError("--places judges one engine: name it with --backend")
+        if options.inspect:
+            raise ConfigError("--inspect shows one engine: name it with --backend")
         engine, facts = fastest(builder, known, built_for, progress)
         progress.close()
         print(f"fastest: {engine.name}: {facts or 'the reference itself'}")
         engine.close()
         return 0
     backend = known[config.engine.backend]
+    if options.inspect:
+        _inspect(builder, backend, built_for, progress)
+    if isinstance(backend, BuildsAhead) and backend.missing() and not backend.cannot_build():
+        entry = builder.ahead(backend, built_for, progress)
+        progress.close()
+        print(
+            f"{backend.name} {built_for.precision}: {entry.bytes / 1e6:.1f} MB for {config.engine.capabilities}, compared with the"
+            f" reference at the first start on such a GPU; it is {builder.cache.folder / entry.key.file}.bin"
+        )
+        return 0
     if options.rebuild:
         builder.cache.forget(builder.key(backend, built_for))
     if options.places:
@@ -131,6 +161,16 @@ def _build(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(builder: Builder, backend: Backend, options: BuildOptions, progress: Bar) -> None:
+    """What the library makes of the model: layers by kind and type, with the operators that are fused in them."""
+    if not isinstance(backend, TensorRtBackend):
+        raise ConfigError(f"--inspect: {backend.name} does not show what it makes; tensorrt and tensorrt_rtx do")
+    graph = graph_of(builder.model, options.precision, builder.images, symmetric=backend.needs_symmetric_int8)
+    plan, layers = backend.inspect(graph, options, progress)
+    progress.close()
+    print(f"{backend.name} {options.precision}: {len(plan) / 1e6:.1f} MB", *summary(layers), sep="\n")
+
+
 def _list(options: argparse.Namespace) -> int:
     cache = EngineCache(_config(options).engine.cache)
     found = list(cache.entries())
@@ -143,6 +183,8 @@ def _list(options: argparse.Namespace) -> int:
 def _describe(entry: Entry) -> str:
     key = entry.key
     what = f"{key.model} {key.shape[1]}x{key.shape[0]}, {', '.join(key.identity.values())}"
+    if not entry.facts:
+        return f"{what}: {entry.bytes / 1e6:.1f} MB, built ahead, not compared yet"
     try:
         facts = Facts.of(entry)
     except EngineError as error:

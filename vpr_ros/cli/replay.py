@@ -22,6 +22,7 @@ examples:
   vpr replay /data/kitti --sequence 00
   vpr replay /data/rgbd_dataset_freiburg1_desk
   vpr replay drive_bag/ --image-topic /camera/image_raw --odom-topic /odom --ground-truth-topic /gps/odom
+  vpr replay images/ --rate-hz 10 --ground-truth-file poses.txt
   vpr replay walk.mp4 --set match.min_similarity=0.4 --set verification.features=orb
 """
 
@@ -43,7 +44,23 @@ def add(commands: Any) -> None:
     command.add_argument("--camera-info-topic", help="bag: intrinsics (default: beside the images)")
     command.add_argument("--odom-topic", help="bag: nav_msgs/Odometry for keyframes and gating")
     command.add_argument("--ground-truth-topic", help="bag: true camera poses, for the metrics only")
-    command.add_argument("--ground-truth-file", type=Path, help="true camera poses in TUM format, for the metrics only")
+    command.add_argument(
+        "--ground-truth-file",
+        type=Path,
+        help="true camera poses, for the metrics only: TUM rows, a csv with a header (EuRoC), or KITTI rows, one for each "
+        "image; poses are interpolated, and stamps in ms, us or ns recognised",
+    )
+    command.add_argument(
+        "--ground-truth-offset-s",
+        type=float,
+        help="added to the stamps of the true poses, where their clock is not the images'",
+    )
+    command.add_argument(
+        "--ground-truth-gap-s",
+        type=float,
+        help="interpolate between true poses at most this far apart (default: what an error of a quarter of --revisit-m "
+        f"allows, {Protocol().gap_s:.2f} s for {Protocol().revisit_m:g} m)",
+    )
     command.add_argument(
         "--odometry-from-poses",
         action="store_true",
@@ -72,14 +89,16 @@ def add(commands: Any) -> None:
 
 SOURCE_OPTIONS = (
     "camera", "rate_hz", "image_topic", "camera_info_topic", "odom_topic", "ground_truth_topic", "ground_truth_file",
-    "odometry_from_poses",
+    "ground_truth_offset_s", "odometry_from_poses",
 )  # fmt: skip
 
 
 def _replay(options: argparse.Namespace) -> int:
     config = config_of(options)
     source = open_source(options.source, options.sequence, **{name: getattr(options, name) for name in SOURCE_OPTIONS})
-    protocol = Protocol(options.revisit_m, options.match_m, options.max_angle_deg, options.exclusion_s)
+    protocol = Protocol(
+        options.revisit_m, options.match_m, options.max_angle_deg, options.exclusion_s, options.ground_truth_gap_s
+    )
     now = datetime.now()
     folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-{_as_file_name(source.name)}")
 

@@ -51,7 +51,7 @@ def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Ca
         "runs folder": lambda: check_folder(machine, "runs folder", Path("runs")),
     }
     if name := map_name or config.node.map:
-        found["map"] = lambda: check_map(machine, config.model.path, maps, name)
+        found["map"] = lambda: check_map(machine, config.model.path, maps, name, config.verification.enabled)
     return found
 
 

@@ -58,8 +58,8 @@ def check_model(machine: Machine, path: str) -> Finding:
     return Finding("model", Level.OK, f"{said}, {facts['path']}")
 
 
-def check_map(machine: Machine, model: str, folder: Path, name: str) -> Finding:
-    """Does the map load, and was it made with this model?"""
+def check_map(machine: Machine, model: str, folder: Path, name: str, is_verified: bool) -> Finding:
+    """Does the map load, was it made with this model, and can it match? `is_verified`: verification.enabled."""
     if name != Path(name).name or name.startswith("."):
         found = f"{name!r} is no map name: one word, a file in {folder}"
         return Finding("map", Level.ERROR, found, f"ls {shlex.quote(str(folder))}")
@@ -79,13 +79,21 @@ def check_map(machine: Machine, model: str, folder: Path, name: str) -> Finding:
             fix = f"ros2 service call /vpr/save_map vpr_msgs/srv/SaveMap '{{name: {name}}}'    # or --map, one of those"
         return Finding("map", Level.ERROR, found, fix)
     said = f"{name}: {facts['keyframes']} keyframes, {size_text(path.stat().st_size)}, made with this model"
+    if is_verified and facts["map_faults"]:
+        found, fix = (
+            "; ".join([said, *facts["map_faults"]]),
+            f"mv {shlex.quote(str(path))} /tmp/    # and record it again",
+        )
+        return Finding("map", Level.WARNING, found, fix)
+    if facts["without_intrinsics"]:
+        said += f", {facts['without_intrinsics']} of them without intrinsics: closures with these have no relative pose"
     return Finding("map", Level.OK, said)
 
 
 def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
     """Opens a model ("": the shipped one), or with `place_map` a map that was made with it.
 
-    `model_error` or `map_error` says why that failed.
+    `model_error` or `map_error` says why that failed, `map_faults` what the map cannot do where matches are verified.
     """
     from vpr_ros.model import PlaceModel, shipped_model
 
@@ -105,7 +113,10 @@ def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
         from vpr_ros.place_map import PlaceMap
 
         try:
-            facts["keyframes"] = len(PlaceMap.load(Path(place_map), model.id))
+            loaded = PlaceMap.load(Path(place_map), model.id)
+            facts["keyframes"] = len(loaded)
+            facts["map_faults"] = loaded.faults(is_verified=True)
+            facts["without_intrinsics"] = sum(keyframe.camera is None for keyframe in loaded.keyframes)
         except VprError as error:
             facts["map_error"] = str(error)
     return facts

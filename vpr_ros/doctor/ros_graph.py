@@ -8,8 +8,8 @@ from vpr_ros.config import Config
 from vpr_ros.doctor.finding import Finding, Level
 from vpr_ros.doctor.machine import Machine, ProcessFailed
 
-EXTRA_S = 12.0
-"""What the process may take on top of watching, before it counts as hung."""
+EXTRA_S = 27.0
+"""What the process may take on top of watching, before it counts as hung: a busy robot starts Python in ten seconds and more."""
 
 
 def watch_graph(machine: Machine, config: Config, seconds: float) -> list[Finding]:

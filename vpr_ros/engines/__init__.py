@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import EngineConfig
-from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildsAhead, Engine, Progress
 from vpr_ros.engines.build import Builder, Facts
 from vpr_ros.engines.cache import EngineCache, Entry
 from vpr_ros.engines.cores import parse_cores
@@ -19,6 +19,7 @@ from vpr_ros.engines.fallback import FallbackEngine
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
 from vpr_ros.engines.openvino_engine import OpenVinoBackend
 from vpr_ros.engines.tensorrt_engine import VERSION_COMPATIBLE, TensorRtBackend
+from vpr_ros.engines.tensorrt_rtx_engine import CAPABILITIES, TensorRtRtxBackend, parse_capabilities
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import PlaceModel
@@ -31,10 +32,13 @@ FASTER = 1.05
 """How much faster than the reference an engine has to be for `auto` to prefer it: less may be chance."""
 
 
-def backends(cache: EngineCache, version_compatible: bool = False) -> Mapping[str, Backend]:
+def backends(
+    cache: EngineCache, version_compatible: bool = False, capabilities: tuple[str, ...] = ()
+) -> Mapping[str, Backend]:
     """Every backend by its name; what they compile on the side goes below the cache's folder.
 
-    `version_compatible`: TensorRT's engines are to run in other versions of it, too.
+    `version_compatible`: TensorRT's engines are to run in other versions of it, too. `capabilities`: of the GPUs that
+    engines of TensorRT for RTX are for, () is the one here.
     """
     known: tuple[Backend, ...] = (
         OnnxRuntimeBackend("cpu", cache.folder),
@@ -43,6 +47,7 @@ def backends(cache: EngineCache, version_compatible: bool = False) -> Mapping[st
         OpenVinoBackend("CPU"),
         OpenVinoBackend("GPU"),
         TensorRtBackend(cache.folder, version_compatible),
+        TensorRtRtxBackend(cache.folder, capabilities=capabilities),
     )
     return {backend.name: backend for backend in known}
 
@@ -73,25 +78,29 @@ def open_engine(
     """The engine of `config`, built if it has to be; where it cannot run, the reference, and `warn` is told why in one line.
 
     `images` returns images of the user's camera, to check new engines and calibrate int8; without it ours are used. Raises
-    ConfigError for cores that are none.
+    ConfigError for cores and capabilities that are none.
     """
     options = build_options(config)
     if is_reference(config):
         return open_reference(model, config.threads)
     builder = builder_of(model, config, images() if images else ())
+    known = backends_of(builder.cache, config)
     try:
         if config.backend == "auto":
-            engine, _ = fastest(builder, backends(builder.cache, config.version_compatible), options, progress)
+            engine, _ = fastest(builder, known, options, progress)
         else:
-            engine, _ = builder.engine(
-                backends(builder.cache, config.version_compatible)[config.backend], options, progress
-            )
+            engine, _ = builder.engine(known[config.backend], options, progress)
     except EngineError as error:
         warn(f"{error}; going on with {builder.reference.name}")
         return builder.reference
     if engine is not builder.reference:
         builder.reference.close()
     return FallbackEngine(engine, partial(open_reference, model, config.threads), warn)
+
+
+def backends_of(cache: EngineCache, config: EngineConfig) -> Mapping[str, Backend]:
+    """As `config` has them. Raises ConfigError for capabilities that are none."""
+    return backends(cache, config.version_compatible, parse_capabilities(config.capabilities))
 
 
 def build_options(config: EngineConfig) -> BuildOptions:
@@ -152,13 +161,17 @@ def fastest(
 
 def misfits(cache: EngineCache) -> Iterator[tuple[Path, str]]:
     """Each engine of a cache by its JSON file, with why it would be built again if it were needed; empty if it would not."""
-    known = {compatible: backends(cache, compatible) for compatible in (False, True)}
     for path, entry in cache.entries():
         if isinstance(entry, str):
             yield path, entry
         else:
-            compatible = VERSION_COMPATIBLE in entry.key.identity.get("library", "")
-            yield path, _misfit(cache, path, entry, known[compatible].get(entry.key.backend))
+            identity = entry.key.identity
+            known = backends(
+                cache,
+                VERSION_COMPATIBLE in identity.get("library", ""),
+                parse_capabilities(identity.get(CAPABILITIES, "")),
+            )
+            yield path, _misfit(cache, path, entry, known.get(entry.key.backend))
 
 
 def _misfit(cache: EngineCache, path: Path, entry: Entry, backend: Backend | None) -> str:
@@ -166,9 +179,15 @@ def _misfit(cache: EngineCache, path: Path, entry: Entry, backend: Backend | Non
         return f"there is no backend {entry.key.backend}"
     if damage := cache.check(path, entry):
         return damage
-    if missing := backend.missing():
+    if not entry.facts and isinstance(backend, BuildsAhead):
+        if reason := backend.cannot_build():
+            return f"{backend.name} cannot build here now: {reason}"
+        now = dict(backend.identity_ahead())
+    elif missing := backend.missing():
         return f"{backend.name} cannot run here now: {missing}"
-    if (now := dict(backend.identity())) != dict(entry.key.identity):
+    else:
+        now = dict(backend.identity())
+    if now != dict(entry.key.identity):
         return f"it was built for {', '.join(entry.key.identity.values())}; here is {', '.join(now.values())}"
     return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,3 +81,14 @@ class Backend(Protocol):
 
     def load(self, model: PlaceModel, content: bytes, options: BuildOptions) -> Engine:
         """An engine from what `build` made. Raises EngineError for content that it refuses."""
+
+
+@runtime_checkable
+class BuildsAhead(Backend, Protocol):
+    """A backend that can build on a machine that cannot run what it builds."""
+
+    def cannot_build(self) -> str:
+        """Why it cannot build here, as `missing`; empty if it can."""
+
+    def identity_ahead(self) -> Mapping[str, str]:
+        """What such an engine depends on, without a device. Raises EngineError where `cannot_build` says why."""

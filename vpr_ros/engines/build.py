@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildsAhead, Engine, Progress
 from vpr_ros.engines.cache import EngineCache, Entry, Key
 from vpr_ros.engines.parity import BARS, Parity, compare
 from vpr_ros.engines.precision import graph_of, sensitivity
@@ -86,8 +86,11 @@ class Builder:
     """0 takes the bar of the precision."""
 
     def key(self, backend: Backend, options: BuildOptions) -> Key:
+        return self._key(backend, options, backend.identity())
+
+    def _key(self, backend: Backend, options: BuildOptions, identity: Mapping[str, str]) -> Key:
         calibration = hashlib.sha256(self.images.tobytes()).hexdigest() if options.precision == "int8" else ""
-        return Key.of(self.model, backend.name, backend.identity(), options.precision, options.batch, calibration)
+        return Key.of(self.model, backend.name, identity, options.precision, options.batch, calibration)
 
     def engine(self, backend: Backend, options: BuildOptions, progress: Progress) -> tuple[Engine, Facts]:
         """An engine ready to run, out of the cache if it can be.
@@ -108,6 +111,15 @@ class Builder:
             return backend.load(self.model, content, options), facts
         except EngineError as error:
             return self._build(backend, options, key, f"the one at hand cannot be loaded: {error}", progress)
+
+    def ahead(self, backend: BuildsAhead, options: BuildOptions, progress: Progress) -> Entry:
+        """Build what machines that are not here can run: with it in their cache they only load and compare it.
+
+        Raises EngineError where it cannot be built or written.
+        """
+        graph = graph_of(self.model, options.precision, self.images, symmetric=backend.needs_symmetric_int8)
+        content = backend.build(self.model, graph, options, progress)
+        return self.cache.keep(self._key(backend, options, backend.identity_ahead()), content, {})
 
     def remembered(self, backend: Backend, options: BuildOptions) -> Facts | None:
         """What is known of an engine without loading it; None if it has to be built. Raises EngineError if it was refused."""
@@ -159,10 +171,12 @@ class Builder:
         self, backend: Backend, options: BuildOptions, key: Key, reason: str, progress: Progress
     ) -> tuple[Engine, Facts]:
         name = f"{backend.name} {options.precision}"
-        progress(f"building {name}: {reason}", None)
-        graph = graph_of(self.model, options.precision, self.images, symmetric=backend.needs_symmetric_int8)
-        content = backend.build(self.model, graph, options, progress)
-        engine = backend.load(self.model, content, options)
+        engine, content = self._built_ahead(backend, options, progress) or (None, b"")
+        if engine is None:
+            progress(f"building {name}: {reason}", None)
+            graph = graph_of(self.model, options.precision, self.images, symmetric=backend.needs_symmetric_int8)
+            content = backend.build(self.model, graph, options, progress)
+            engine = backend.load(self.model, content, options)
         try:
             progress(f"comparing {name} with the reference", None)
             parity = compare(engine, self.reference, self.images, self._bar(options))
@@ -177,6 +191,21 @@ class Builder:
             engine.close()
             raise
         return engine, facts
+
+    def _built_ahead(self, backend: Backend, options: BuildOptions, progress: Progress) -> tuple[Engine, bytes] | None:
+        """An engine that another machine built for this one, and its content."""
+        if not isinstance(backend, BuildsAhead):
+            return None
+        found = self.cache.find(self._key(backend, options, backend.identity_ahead()))
+        if isinstance(found, str):
+            return None
+        try:
+            engine = backend.load(self.model, found[1], options)
+        except EngineError as error:
+            progress(f"what was built ahead cannot be loaded: {error}", None)
+            return None
+        progress(f"{backend.name} {options.precision} was built ahead", None)
+        return engine, found[1]
 
     def _keep(self, key: Key, content: bytes, facts: Facts, progress: Progress) -> None:
         """A full disk costs the next start a build, not this one its engine."""

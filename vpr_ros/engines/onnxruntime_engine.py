@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import io
 import platform
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +56,8 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = threads or len(cores)
         # an idle robot must not burn a core: workers sleep instead of spinning between frames
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if providers[0][0] != _CPU[0]:
+            options.log_severity_level = 3  # errors; it warns at every start that shapes are computed on the CPU
         content = model.content if graph is None else graph
         try:
             with bound_to(cores):  # its threads inherit it
@@ -127,6 +133,8 @@ class OnnxRuntimeBackend:
                 NvidiaDriver()
             except EngineError as error:
                 return str(error)
+        if self._device == "tensorrt" and (library := _missing_tensorrt()):
+            return f"ONNX Runtime {onnxruntime.__version__} needs {library}: install TensorRT {library.split('.')[-1]}"
         return ""
 
     def identity(self) -> Mapping[str, str]:
@@ -148,6 +156,8 @@ class OnnxRuntimeBackend:
         """An engine from a graph. Raises EngineError for one that it refuses, or a provider that does not run."""
         if options.precision not in self.precisions:
             raise EngineError(f"{self.name} runs {', '.join(self.precisions)}, not {options.precision}")
+        if self._device != "cpu":
+            _preload()
         return OnnxRuntimeEngine(
             model,
             options.threads,
@@ -184,6 +194,29 @@ class OnnxRuntimeBackend:
                 "trt_timing_cache_path": str(self._cache),
             }
         return [(_TENSORRT, settings), _CUDA]
+
+
+def _missing_tensorrt() -> str:
+    """The library of TensorRT that the provider asks for and that is not there, `libnvinfer.so.10`; empty if it is.
+
+    onnxruntime-gpu lists the provider also where there is no TensorRT, and would print a page when it is tried.
+    """
+    _preload()
+    for provider in Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime_providers_tensorrt.so"):
+        for library in set(re.findall(rb"\0(libnvinfer\.so\.\d+)\0", provider.read_bytes())):
+            try:
+                ctypes.CDLL(library.decode())
+            except OSError:
+                return library.decode()
+    return ""
+
+
+def _preload() -> None:
+    """CUDA and cuDNN as pip installs them, which no loader finds by itself; elsewhere it does nothing."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # from 1.21 on
+    if preload is not None:
+        with redirect_stdout(io.StringIO()):  # it prints what it does not find; the session says so, too
+            preload()
 
 
 def _one_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ GraphOf = Callable[..., bytes]
 _SAME = 0.999
 """Least cosine between two descriptors that an engine makes of one image: roundings differ with the batch."""
 _PACKAGES = (
-    "vpr_ros numpy onnx onnxruntime onnxruntime-gpu openvino tensorrt tensorrt-cu12 tensorrt-cu13 pycuda opencv-python"
+    "vpr_ros numpy onnx onnxruntime onnxruntime-gpu openvino tensorrt tensorrt-cu12 tensorrt-cu13 tensorrt-rtx-cu12 tensorrt-rtx-cu13 pycuda opencv-python"
     " opencv-python-headless"
 )
 

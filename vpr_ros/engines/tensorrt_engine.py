@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import importlib.util
 import re
 import threading
@@ -39,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.layers import Layer, layers_of
 from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
@@ -47,7 +49,6 @@ from vpr_ros.whole_file import whole_file
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-OLDEST = (8, 5)
 VERSION_COMPATIBLE = "version-compatible"
 """In the identity of engines that outlive an update within their major version."""
 WORKSPACE_BYTES = 1 << 30
@@ -70,6 +71,14 @@ class TensorRtBackend:
     cuda_graphs: bool = True
 
     name = "tensorrt"
+    title = "TensorRT"
+    module = "tensorrt"
+    oldest = (8, 5)
+    how_to_install = (
+        "on a Jetson `sudo apt install python3-libnvinfer` and a virtual environment made with --system-site-packages;"
+        " elsewhere `pip install tensorrt`"
+    )
+    how_to_update = "update to 8.5 (JetPack 5.1) or later"
     precisions = ("fp32", "fp16", "int8")
     needs_symmetric_int8 = True
 
@@ -79,11 +88,8 @@ class TensorRtBackend:
         The driver is asked before TensorRT and pycuda are imported: without one, TensorRT crashes where it should
         raise.
         """
-        if importlib.util.find_spec("tensorrt") is None:
-            return (
-                "TensorRT is not installed: on a Jetson `sudo apt install python3-libnvinfer` and a virtual environment"
-                " made with --system-site-packages; elsewhere `pip install tensorrt`"
-            )
+        if importlib.util.find_spec(self.module) is None:
+            return f"{self.title} is not installed: {self.how_to_install}"
         if importlib.util.find_spec("pycuda") is None:
             return "pycuda is not installed: `pip install pycuda` with /usr/local/cuda/bin in PATH"
         try:
@@ -91,22 +97,24 @@ class TensorRtBackend:
         except EngineError as error:
             return str(error)
         try:
-            trt, _ = _libraries()
+            trt, _ = _libraries(self.module)
         except Exception as error:  # ImportError, or what a broken installation raises
             fix = ": start with LD_PRELOAD set to that file" if "static TLS" in str(error) else ""
-            return f"TensorRT or pycuda is installed but cannot be imported ({error}){fix}"
-        if _version(trt) < OLDEST:
-            return (
-                f"TensorRT {trt.__version__} is too old: update to {'.'.join(map(str, OLDEST))} (JetPack 5.1) or later"
-            )
+            return f"{self.title} or pycuda is installed but cannot be imported ({error}){fix}"
+        if _version(trt) < self.oldest:
+            return f"{self.title} {trt.__version__} is too old: {self.how_to_update}"
         return ""
+
+    def cannot_build(self) -> str:
+        """Why it cannot build here, as `missing`. TensorRT times kernels: what cannot run it cannot build."""
+        return self.missing()
 
     def identity(self) -> Mapping[str, str]:
         """What a plan depends on: TensorRT's version, the GPU with its capability, and the driver's CUDA version.
 
         Raises EngineError where `missing` says why.
         """
-        trt, _ = self._usable()
+        trt = self.usable()
         driver = NvidiaDriver()
         version = f"TensorRT {trt.__version__}"
         if self.version_compatible:  # such a plan outlives an update within its major version
@@ -114,16 +122,27 @@ class TensorRtBackend:
         return {"library": version, "device": driver.device(), "driver": driver.version()}
 
     def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
-        """A TensorRT plan of the ONNX file `graph`, for batches of 1 to `options.batch`.
+        """A plan of the ONNX file `graph`, for batches of 1 to `options.batch`.
 
         `progress` is called in this thread, about twice a second, while another one builds. What it raises, or
         Ctrl-C, ends the build: at once from TensorRT 10 on. 8.6 has no progress monitor: the share is None, the text
         is its log, and an unwanted build runs on unseen until it is done. Raises EngineError.
         """
+        return self._built(graph, options, progress, detailed=False)[0]
+
+    def inspect(self, graph: bytes, options: BuildOptions, progress: Progress) -> tuple[bytes, tuple[Layer, ...]]:
+        """As `build`, and the layers that the library made of the graph, in the order in which they run."""
+        plan, log = self._built(graph, options, progress, detailed=True)
+        return plan, layers_of(log, _readable(graph)[0])
+
+    def _built(self, graph: bytes, options: BuildOptions, progress: Progress, detailed: bool) -> tuple[bytes, str]:
+        """The plan; and its layers as the library's log has them, if it is to be `detailed`."""
         if options.precision not in self.precisions:
-            raise EngineError(f"TensorRT has no precision {options.precision}; choose {', '.join(self.precisions)}")
-        trt, _ = self._usable()
-        building = _Building(trt, graph, options, self._timings(), self.version_compatible)
+            raise EngineError(f"{self.title} has no precision {options.precision}; choose {', '.join(self.precisions)}")
+        if reason := self.cannot_build():
+            raise EngineError(reason)
+        trt = importlib.import_module(self.module)
+        building = _Building(self, trt, graph, options, detailed)
         done: Future[bytes] = Future()
 
         def work() -> None:
@@ -148,45 +167,89 @@ class TensorRtBackend:
         except EngineError:
             raise
         except Exception as error:  # pybind11's own classes
-            raise EngineError(f"TensorRT failed to build: {error}; {_logger(trt).reason()}") from error
-        progress("TensorRT has built the engine", 1.0)
-        return plan
+            raise EngineError(f"{self.title} failed to build: {error}; {_logger(trt).reason()}") from error
+        progress(f"{self.title} has built the engine", 1.0)
+        return plan, building.layers
 
     def load(self, model: PlaceModel, content: bytes, options: BuildOptions) -> TensorRtEngine:
-        """An engine from a plan. Raises EngineError for a plan that TensorRT refuses or that is not this model's."""
-        self._usable()
+        """An engine from a plan. Raises EngineError for a plan that it refuses or that is not this model's."""
+        self.usable()
         if not content.strip(b"\0"):
             raise EngineError("the engine file is empty; build it again")
-        return TensorRtEngine(model, content, options, self.version_compatible, self.cuda_graphs)
+        return TensorRtEngine(model, content, options, self)
 
-    def _usable(self) -> tuple[Any, Any]:
-        """tensorrt and pycuda.driver. Raises EngineError where they or a GPU are missing."""
+    def usable(self) -> Any:
+        """The library's module. Raises EngineError where it, pycuda or a GPU are missing."""
         if reason := self.missing():
             raise EngineError(reason)
-        return _libraries()
+        return _libraries(self.module)[0]
 
-    def _timings(self) -> Path | None:
-        """The file of timings, one for each version and device: another one's would be refused."""
+    def timings(self) -> Path | None:
+        """The file of what a build measured, one for each version and device: another one's would be refused."""
+        return self.side_file("timings")
+
+    def side_file(self, what: str) -> Path | None:
+        """A file in the cache for this version on this device; None without a cache."""
         if self.cache is None:
             return None
-        trt, _ = self._usable()
-        return self.cache / re.sub(r"[^\w.]+", "_", f"timings TensorRT {trt.__version__} {NvidiaDriver().device()}.bin")
+        name = f"{what} {self.title} {self.usable().__version__} {NvidiaDriver().device()}.bin"
+        return self.cache / re.sub(r"[^\w.]+", "_", name)
+
+    def configure(self, trt: Any, config: Any) -> None:
+        """What of the builder's configuration is this backend's own. Raises EngineError for what it cannot do."""
+        if self.version_compatible:
+            if not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+                raise EngineError(
+                    f"TensorRT {trt.__version__} cannot build version-compatible engines; 8.6 and later can"
+                )
+            # The plan brings the lean runtime of its version along (no EXCLUDE_LEAN_RUNTIME): after an update of
+            # TensorRT nothing else on the robot could run it.
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+
+    def started(self, kind: Any, log: Any) -> Any:
+        """A builder or runtime. Raises EngineError where the library cannot use CUDA, as with too old a driver."""
+        log.clear()
+        made = kind(log)
+        if log.failed():
+            # 11.4's lean runtime then hands out an object that crashes the process when it is used, or freed: it never is
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+            raise EngineError(f"{self.title} cannot start, update the NVIDIA driver: {log.reason()}")
+        return made
+
+    def refusal(self, reason: str) -> str:
+        """What the user reads where the library refuses to build."""
+        return f"{self.title} refuses it: {reason}"
+
+    def contexts(self, engine: Any) -> Contexts:
+        """What makes execution contexts of a loaded engine."""
+        return Contexts(engine)
+
+
+class Contexts:
+    """Makes execution contexts of an engine. `for_one_size`: of batches of one size, which is worth preparing for."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def new(self, for_one_size: bool) -> Any:
+        return self._engine.create_execution_context()
+
+    def has_run(self) -> None:
+        """Called after the first inference of each context."""
 
 
 class TensorRtEngine:
     """A plan that is ready to run, with a thread of its own that alone touches the GPU."""
 
-    def __init__(
-        self, model: PlaceModel, plan: bytes, options: BuildOptions, host_code: bool = False, cuda_graphs: bool = True
-    ) -> None:
-        """Raises EngineError. `host_code` lets a version-compatible plan run the TensorRT that it brings along."""
+    def __init__(self, model: PlaceModel, plan: bytes, options: BuildOptions, backend: TensorRtBackend) -> None:
+        """Raises EngineError."""
         self.model = model
-        self.name = f"tensorrt {options.precision}"
+        self.name = f"{backend.name} {options.precision}"
         self._lock = threading.Lock()
-        self._worker = ThreadPoolExecutor(1, "tensorrt")
+        self._worker = ThreadPoolExecutor(1, backend.name)
         self._closed = False
         try:
-            self._gpu = self._on_worker(lambda: _Gpu(model, plan, options.batch, host_code, cuda_graphs))
+            self._gpu = self._on_worker(lambda: _Gpu(model, plan, options.batch, backend))
         except BaseException:
             self._worker.shutdown()
             raise
@@ -238,15 +301,15 @@ class TensorRtEngine:
 class _Building:
     """One build. `plan` runs in a thread of its own; others read `state` and may set `cancelled`."""
 
-    def __init__(
-        self, trt: Any, graph: bytes, options: BuildOptions, timings: Path | None, version_compatible: bool
-    ) -> None:
+    def __init__(self, backend: TensorRtBackend, trt: Any, graph: bytes, options: BuildOptions, detailed: bool) -> None:
         self.cancelled = False
+        self.layers = ""
+        self._backend = backend
         self._trt = trt
         self._graph = graph
         self._options = options
-        self._timings = timings
-        self._version_compatible = version_compatible
+        self._detailed = detailed
+        self._timings = backend.timings()
         self.phases = _Phases()
         self._start = time.monotonic()
 
@@ -254,23 +317,28 @@ class _Building:
         """What is being done, for how long, and the share of it that is done."""
         phase, share = self.phases.state() if _can_monitor(self._trt) else (_logger(self._trt).said, None)
         elapsed = time.monotonic() - self._start
-        return f"TensorRT builds the {self._options.precision} engine, {elapsed:.0f} s: {phase or 'reading'}", share
+        return (
+            f"{self._backend.title} builds the {self._options.precision} engine, {elapsed:.0f} s: {phase or 'reading'}",
+            share,
+        )
 
     def plan(self) -> bytes:
-        """Raises EngineError with TensorRT's reason."""
+        """Raises EngineError with the library's reason."""
         trt, log = self._trt, _logger(self._trt)
-        builder = _started(trt.Builder, log)
+        builder = self._backend.started(trt.Builder, log)
         network = builder.create_network(_network_flags(trt))
         parser = self._parse(network)
         config = builder.create_builder_config()
         self._configure(builder, network, config)
         cache = self._load_timings(config)
-        plan = builder.build_serialized_network(network, config)
+        with log.listening_for_layers(self._detailed):
+            plan = builder.build_serialized_network(network, config)
+        self.layers = log.layers
         del parser  # not earlier: the network's weights are the parser's
         if cache is not None:  # of an interrupted build too: the next one starts with what this one measured
             self._save_timings(cache)
         if plan is None:
-            raise EngineError("the build was interrupted" if self.cancelled else f"TensorRT refuses it: {log.reason()}")
+            raise EngineError("the build was interrupted" if self.cancelled else self._backend.refusal(log.reason()))
         return bytes(plan)
 
     def _parse(self, network: Any) -> Any:
@@ -280,14 +348,15 @@ class _Building:
         parser = trt.OnnxParser(network, log)
         if not parser.parse(graph):
             if not parser.num_errors:
-                raise EngineError(f"TensorRT cannot read the model: {log.reason()}")
+                raise EngineError(f"{self._backend.title} cannot read the model: {log.reason()}")
             error = parser.get_error(0)
             where = f"node {error.node()}"
             if hasattr(error, "node_operator"):  # TensorRT 10
                 where = f"operator {error.node_operator()} ({error.node_name()})"
-            raise EngineError(f"TensorRT cannot read the model: {where}: {error.desc()}")
+            raise EngineError(f"{self._backend.title} cannot read the model: {where}: {' '.join(error.desc().split())}")
         if network.num_inputs != 1 or network.num_outputs != outputs:  # so it drops what it cannot cast from uint8
-            raise EngineError(f"TensorRT lost {outputs - network.num_outputs} outputs of the model: {log.reason()}")
+            lost = f"{self._backend.title} lost {outputs - network.num_outputs} outputs of the model"
+            raise EngineError(f"{lost}: {log.reason()}")
         return parser
 
     def _configure(self, builder: Any, network: Any, config: Any) -> None:
@@ -298,14 +367,9 @@ class _Building:
             config.set_flag(trt.BuilderFlag.FP16)
         if not _is_typed(trt) and self._options.precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
-        if self._version_compatible:
-            if not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
-                raise EngineError(
-                    f"TensorRT {trt.__version__} cannot build version-compatible engines; 8.6 and later can"
-                )
-            # The plan brings the lean runtime of its version along (no EXCLUDE_LEAN_RUNTIME): after an update of
-            # TensorRT nothing else on the robot could run it.
-            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        if self._detailed:
+            config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        self._backend.configure(trt, config)
         if _can_monitor(trt):
             self._monitor = config.progress_monitor = _monitor(trt, self)  # kept: TensorRT takes no share in it
         image = network.get_input(0)
@@ -315,7 +379,7 @@ class _Building:
             profile = builder.create_optimization_profile()
             profile.set_shape(image.name, (1, *size), most, most)
             if config.add_optimization_profile(profile) < 0:
-                raise EngineError(f"TensorRT refuses batches of 1 to {most[0]}: {_logger(trt).reason()}")
+                raise EngineError(f"{self._backend.title} refuses batches of 1 to {most[0]}: {_logger(trt).reason()}")
 
     def _load_timings(self, config: Any) -> Any:
         """The timing cache that the build uses, None without a folder. One that is refused is dropped."""
@@ -379,13 +443,16 @@ class _Phases:
 def _readable(graph: bytes) -> tuple[bytes, int]:
     """The same model written as TensorRT can read it, and how many outputs it has.
 
-    Raises EngineError without the onnx package.
+    Raises EngineError without the onnx package, and for what is no ONNX file.
     """
     try:
         import onnx
     except ImportError as error:
         raise EngineError("building for TensorRT needs the onnx package: pip install onnx") from error
-    proto = onnx.load_from_string(graph)
+    try:
+        proto = onnx.load_from_string(graph)
+    except Exception as error:  # of protobuf's own classes
+        raise EngineError(f"the graph is no ONNX file: {' '.join(str(error).split())}") from error
     del proto.graph.value_info[:]  # the rewriting changes types in between
     _cast_first(proto.graph)
     _quantise_from_float(proto.graph)
@@ -493,27 +560,28 @@ class _Run:
     """An execution context and, once recorded, the CUDA graph of copy, inference and copy for one batch size."""
 
     context: Any
-    wants_graph: bool
+    is_new: bool = True
     graph: int = 0
 
 
 class _Gpu:
     """What an engine has on the GPU. Made, used and freed by one thread."""
 
-    def __init__(self, model: PlaceModel, plan: bytes, batch: int, host_code: bool, cuda_graphs: bool) -> None:
-        self._trt, self._cuda = _libraries()
+    def __init__(self, model: PlaceModel, plan: bytes, batch: int, backend: TensorRtBackend) -> None:
+        self._backend = backend
+        self._trt, self._cuda = _libraries(backend.module)
         self._driver = NvidiaDriver()
-        self._cuda_graphs = cuda_graphs
         self._runs: dict[int, _Run] = {}
         self._buffers: list[_Buffer] = []
         self._runtime: Any = None
         self._engine: Any = None
+        self._contexts: Any = None
         self._stream: Any = None
         self._cuda.init()
         self._context = self._cuda.Device(0).retain_primary_context()  # the one that TensorRT and other libraries use
         try:
             with self._current():
-                self._open(model, plan, batch, host_code)
+                self._open(model, plan, batch)
         except BaseException:
             with suppress(Exception):  # the first failure is the one to tell
                 self.free()
@@ -540,6 +608,7 @@ class _Gpu:
                     self._driver.call("cuGraphExecDestroy", ctypes.c_void_p(run.graph))
                 run.context = None
             self._runs.clear()
+            self._contexts = None
             self._engine = None
             self._runtime = None
             for buffer in self._buffers:
@@ -557,14 +626,14 @@ class _Gpu:
         finally:
             self._cuda.Context.pop()
 
-    def _open(self, model: PlaceModel, plan: bytes, batch: int, host_code: bool) -> None:
+    def _open(self, model: PlaceModel, plan: bytes, batch: int) -> None:
         trt, log = self._trt, _logger(self._trt)
-        self._runtime = runtime = _started(trt.Runtime, log)
-        if host_code:
+        self._runtime = runtime = self._backend.started(trt.Runtime, log)
+        if self._backend.version_compatible:
             runtime.engine_host_code_allowed = True  # the plan brings a library; our cache vouches for the file
         self._engine = engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise EngineError(f"TensorRT refuses the engine file: {log.reason()}; build it again")
+            raise EngineError(f"{self._backend.title} refuses the engine file: {log.reason()}; build it again")
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         descriptors = [name for name in names if name not in inputs and name != MASK]
@@ -580,6 +649,7 @@ class _Gpu:
         if self._least == -1:
             least, _, most = engine.get_tensor_profile_shape(inputs[0], 0)
             self._least, self._most = least[0], min(batch, most[0])
+        self._contexts = self._backend.contexts(engine)
         self._stream = self._cuda.Stream(1)  # CU_STREAM_NON_BLOCKING: no other library's default stream may stall it
         for name, (shape, dtype) in zip(ordered, expected, strict=True):
             kind = np.uint8 if dtype == trt.DataType.UINT8 else np.float32
@@ -596,32 +666,35 @@ class _Gpu:
             self._stream.synchronize()
             return
         if not own and not run.context.set_input_shape(self._buffers[0].name, (size, *self._buffers[0].host.shape[1:])):
-            raise EngineError(f"TensorRT refuses a batch of {size}: {_logger(self._trt).reason()}")
+            raise EngineError(f"{self._backend.title} refuses a batch of {size}: {_logger(self._trt).reason()}")
         self._enqueue(run, size)
         self._stream.synchronize()
-        if run.wants_graph:
-            run.wants_graph = False
-            run.graph = self._record(run, size)
+        if run.is_new:
+            run.is_new = False
+            self._contexts.has_run()
+            if own and self._backend.cuda_graphs:
+                run.graph = self._record(run, size)
 
     def _prepare(self, size: int, own: bool) -> _Run:
         """A context for batches of `size`, or for all that have none of their own."""
-        context = self._engine.create_execution_context()
+        title = self._backend.title
+        context = self._contexts.new(for_one_size=own)
         if context is None:
-            raise EngineError(f"no memory for TensorRT's activations: {_logger(self._trt).reason()}")
+            raise EngineError(f"no memory for {title}'s activations: {_logger(self._trt).reason()}")
         image = self._buffers[0]
         for buffer in self._buffers:
             if not context.set_tensor_address(buffer.name, int(buffer.device)):
-                raise EngineError(f"TensorRT refuses the buffer of {buffer.name}: {_logger(self._trt).reason()}")
+                raise EngineError(f"{title} refuses the buffer of {buffer.name}: {_logger(self._trt).reason()}")
         if own and not context.set_input_shape(image.name, (size, *image.host.shape[1:])):
-            raise EngineError(f"TensorRT refuses a batch of {size}: {_logger(self._trt).reason()}")
-        run = self._runs[size if own else 0] = _Run(context, wants_graph=own and self._cuda_graphs)
+            raise EngineError(f"{title} refuses a batch of {size}: {_logger(self._trt).reason()}")
+        run = self._runs[size if own else 0] = _Run(context)
         return run
 
     def _enqueue(self, run: _Run, size: int) -> None:
         image, *outputs = self._buffers
         self._cuda.memcpy_htod_async(image.device, image.host[:size], self._stream)
         if not run.context.execute_async_v3(self._stream.handle):
-            raise EngineError(f"TensorRT failed to run: {_logger(self._trt).reason()}")
+            raise EngineError(f"{self._backend.title} failed to run: {_logger(self._trt).reason()}")
         for output in outputs:
             self._cuda.memcpy_dtoh_async(output.host[:size], output.device, self._stream)
 
@@ -665,23 +738,11 @@ class _Gpu:
 # --- libraries --------------------------------------------------------------------------------------------------------
 
 
-def _libraries() -> tuple[Any, Any]:
-    """tensorrt and pycuda.driver. Only after `NvidiaDriver` has found a GPU. Raises ImportError."""
+def _libraries(module: str) -> tuple[Any, Any]:
+    """The module and pycuda.driver. Only after `NvidiaDriver` has found a GPU. Raises ImportError."""
     import pycuda.driver
-    import tensorrt
 
-    return tensorrt, pycuda.driver
-
-
-def _started(kind: Any, log: Any) -> Any:
-    """A builder or runtime. Raises EngineError where TensorRT cannot use CUDA, as with too old a driver."""
-    log.clear()
-    made = kind(log)
-    if log.failed():
-        # 11.4's lean runtime then hands out an object that crashes the process when it is used, or freed: it never is
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
-        raise EngineError(f"TensorRT cannot start, update the NVIDIA driver: {log.reason()}")
-    return made
+    return importlib.import_module(module), pycuda.driver
 
 
 def _version(trt: Any) -> tuple[int, ...]:
@@ -697,6 +758,8 @@ def _logger(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)  # pybind11 wants the base's own, not super()'s
             self.said = ""
+            self.layers = ""
+            self._listens = False
             self._errors: deque[str] = deque(maxlen=8)
             self._failed: set[int] = set()  # threads in which there was an error
             self._warnings: deque[str] = deque(maxlen=8)
@@ -710,6 +773,17 @@ def _logger(trt: Any) -> Any:
                 self._warnings.append(message)
             elif level == severity.INFO:
                 self.said = message
+            elif self._listens and message.startswith("Layers:"):
+                self.layers = message
+
+        @contextmanager
+        def listening_for_layers(self, wanted: bool) -> Iterator[None]:
+            """The library describes what it has built at level VERBOSE; it describes a thousand other things there."""
+            self._listens, self.layers = wanted, ""
+            try:
+                yield
+            finally:
+                self._listens = False
 
         def clear(self) -> None:
             self.said = ""

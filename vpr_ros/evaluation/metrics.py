@@ -1,8 +1,8 @@
 """How good the answers were: recall@k, precision-recall curves and the accepted loop closures, against ground truth.
 
-Common to all numbers: queries without a pose are left out and counted. A correct match of a query that has no true
-revisit (it lies between `revisit_m` and `match_m`) is ignored: neither a success nor an error. A match whose keyframe
-has no pose is ignored too.
+Common to all numbers: what cannot be judged is left out on both sides, and counted. That are queries without a pose, or of
+which the truth does not tell whether they revisit, and queries whose answer is a frame without a pose. A correct match of a
+query that has no true revisit (it lies between `revisit_m` and `match_m`) is ignored: neither a success nor an error.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import VprError
-from vpr_ros.evaluation.ground_truth import NO_STAMP, Comparison, GroundTruth, Protocol, Revisits
-from vpr_ros.types import MatchStatus, PlaceMatch
+from vpr_ros.evaluation.ground_truth import NO_FRAME, Comparison, GroundTruth, Protocol, Revisits
+from vpr_ros.types import FrameRef, MatchStatus, PlaceMatch
 
 _TOP_K = 5
+LOW_COVERAGE = 0.9
+"""With poses for a smaller share of the frames than this, figures are of a part of the drive, and say so."""
 
 
 class Verdict(Enum):
@@ -32,7 +34,7 @@ class Verdict(Enum):
     MISSED = "a true revisit, not accepted"
     BORDERLINE = "accepted and correct, but too far away to be asked for"
     QUIET = "no revisit, and none reported"
-    UNKNOWN = "a pose is missing, so it cannot be judged"
+    UNKNOWN = "a pose is missing, of the frame, its match or in between, so it cannot be judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Judgement:
     """The verdict on one query, with the nearest true revisit and how far off the match was, where known."""
 
     verdict: Verdict
-    revisit_stamp_ns: int | None = None
+    revisit: FrameRef | None = None
     distance_m: float | None = None
     angle_deg: float | None = None
 
@@ -71,21 +73,23 @@ class Curve:
 class Metrics:
     """All numbers of one run. Ratios are in [0, 1], and None where their denominator is 0.
 
-    `queries` have a pose, `without_pose` frames have none; `revisits` of the queries have a true revisit. `recall_at_1`
-    and `recall_at_5` are shares of the revisits with a correct match among the first candidates. `descriptor` scores the
-    first candidate by its similarity; `verified` scores the match by its inliers, where verification got that far.
-    `accepted` counts all accepted matches; `accepted_true` and `accepted_false` those that count either way, of which
+    `queries` are judged, of which `revisits` have a true revisit. `without_pose` frames have no pose, and `undecided` ones are
+    not judged for other reasons: of their match, or of the time in between, no pose is known. `recall_at_1` and
+    `recall_at_5` are shares of the revisits with a correct match among the first candidates; those without one, but with
+    a candidate that cannot be judged, are left out. `descriptor` scores the first candidate by its similarity; `verified`
+    scores the match by its inliers, where verification got that far, and is None where it was off. `accepted` counts all accepted matches; `accepted_true` and `accepted_false` those that count either way, of which
     `precision` and `recall` are. `statuses` counts all frames. `judgements` holds one per match, in order.
     """
 
     protocol: Protocol
     queries: int
     without_pose: int
+    undecided: int
     revisits: int
     recall_at_1: float | None
     recall_at_5: float | None
     descriptor: Curve
-    verified: Curve
+    verified: Curve | None
     accepted: int
     accepted_true: int
     accepted_false: int
@@ -94,50 +98,88 @@ class Metrics:
     statuses: dict[MatchStatus, int]
     judgements: tuple[Judgement, ...]
 
+    @property
+    def frames(self) -> int:
+        """All that were answered."""
+        return self.queries + self.without_pose + self.undecided
+
+    @property
+    def coverage(self) -> float | None:
+        """The share of the frames that have a pose."""
+        return _ratio(self.frames - self.without_pose, self.frames)
+
+    @property
+    def warning(self) -> str | None:
+        """What to know before one of these numbers is believed."""
+        if self.coverage is None or self.coverage >= LOW_COVERAGE:
+            return None
+        covered = self.frames - self.without_pose
+        if not covered:
+            return f"the ground truth covers none of {self.frames} frames: nothing is judged"
+        return (
+            f"the ground truth covers {covered} of {self.frames} frames ({100 * self.coverage:.0f} %): "
+            "precision and recall are of these alone"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the judgements of single frames."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "judgements"]
-        return {name: _plain(getattr(self, name)) for name in names}
+        return {name: _plain(getattr(self, name)) for name in [*names, "coverage", "warning"]}
 
 
-def evaluate(matches: Sequence[PlaceMatch], truth: GroundTruth, keyframe_stamps: Mapping[int, int]) -> Metrics:
+def evaluate(
+    matches: Sequence[PlaceMatch], truth: GroundTruth, keyframes: Mapping[int, FrameRef], *, verification: bool = True
+) -> Metrics:
     """Metrics of one run.
 
-    `matches` holds one answer per frame, rejected ones too; `keyframe_stamps` gives the stamp in ns of each keyframe id
-    that appears among the candidates. Revisits are looked for among these frames and keyframes, not among poses that
-    the robot was never shown an image of. Raises VprError for a candidate whose keyframe has no stamp.
+    `matches` holds one answer per frame, rejected ones too; `keyframes` names the frame of each keyframe id that appears among
+    the candidates. Revisits are looked for among these frames and keyframes, not among poses that the robot was never
+    shown an image of. `verification` tells whether there was any. Raises VprError for a candidate that is no keyframe.
     """
-    queries_ns = np.array([match.stamp_ns for match in matches], dtype=np.int64)
-    keyframes_ns = np.fromiter(keyframe_stamps.values(), dtype=np.int64, count=len(keyframe_stamps))
-    revisits = truth.revisits(queries_ns, np.concatenate([queries_ns, keyframes_ns]))
-    count = int(revisits.exist.sum())
+    queries = truth.indices(match.frame for match in matches)
+    revisits = truth.revisits(queries, np.concatenate([queries, truth.indices(keyframes.values())]))
 
-    candidates_ns = _candidate_stamps(matches, keyframe_stamps)
-    hits = _hits(queries_ns, candidates_ns, truth)
+    candidates, exists = _candidates(matches, truth, keyframes)
+    ranked = _compare_all(queries, candidates, truth)
     similarity = np.array([m.candidates[0].similarity if m.candidates else np.nan for m in matches], dtype=np.float64)
-    descriptor = _outcomes(truth.compare(queries_ns, candidates_ns[:, 0]), revisits)
+    unknown = exists & ~ranked.known.reshape(exists.shape)
+    hits = ranked.correct.reshape(exists.shape)
+    first = _rows(ranked, np.arange(len(matches)) * _TOP_K)
 
-    matched_ns = np.array([_or(match.match_stamp_ns, NO_STAMP) for match in matches], dtype=np.int64)
-    comparison = truth.compare(queries_ns, matched_ns)
-    final = _outcomes(comparison, revisits)
+    comparison = truth.compare(queries, truth.indices(match.match_frame for match in matches))
+    has_match = np.array([match.match_frame is not None for match in matches], dtype=bool)
     accepted = np.array([match.accepted for match in matches], dtype=bool)
-    true, false = int((accepted & final.true).sum()), int((accepted & final.false).sum())
+    wrong = comparison.known & ~comparison.correct
+    judged = np.where(accepted, comparison.known & (wrong | ~revisits.undecided), revisits.judged)
+    asked = revisits.exist & judged
+    count = int(asked.sum())
+    final = _outcomes(comparison, revisits)
+    true, false = int((accepted & judged & final.true).sum()), int((accepted & judged & final.false).sum())
+    descriptor = _outcomes(first, revisits)
+    without_pose = int((~revisits.has_pose).sum())
     return Metrics(
         protocol=truth.protocol,
-        queries=len(matches) - revisits.without_pose,
-        without_pose=revisits.without_pose,
+        queries=int(judged.sum()),
+        without_pose=without_pose,
+        undecided=len(matches) - without_pose - int(judged.sum()),
         revisits=count,
-        recall_at_1=_ratio(int((hits[:, :1].any(axis=1) & revisits.exist).sum()), count),
-        recall_at_5=_ratio(int((hits.any(axis=1) & revisits.exist).sum()), count),
-        descriptor=precision_recall(similarity, descriptor.true, descriptor.false, count),
-        verified=precision_recall(_inliers(matches), final.true, final.false, count),
+        recall_at_1=_recall_at(1, hits, unknown, revisits),
+        recall_at_5=_recall_at(5, hits, unknown, revisits),
+        descriptor=precision_recall(
+            similarity, descriptor.true, descriptor.false, int((revisits.exist & ~unknown[:, 0]).sum())
+        ),
+        verified=precision_recall(
+            _inliers(matches), final.true, final.false, int((revisits.exist & ~(has_match & ~comparison.known)).sum())
+        )
+        if verification
+        else None,
         accepted=int(accepted.sum()),
         accepted_true=true,
         accepted_false=false,
         precision=_ratio(true, true + false),
         recall=_ratio(true, count),
         statuses=count_statuses(matches),
-        judgements=_judgements(accepted, comparison, final, revisits),
+        judgements=_judgements(truth, accepted, judged, comparison, final, revisits),
     )
 
 
@@ -188,20 +230,36 @@ def _outcomes(comparison: Comparison, revisits: Revisits) -> _Outcomes:
     return _Outcomes(comparison.correct & revisits.exist, comparison.known & ~comparison.correct)
 
 
-def _candidate_stamps(matches: Sequence[PlaceMatch], keyframe_stamps: Mapping[int, int]) -> NDArray[np.int64]:
-    """(Q, 5) stamps of the first candidates, NO_STAMP where there are fewer."""
-    stamps = np.full((len(matches), _TOP_K), NO_STAMP, dtype=np.int64)
-    for row, match in zip(stamps, matches, strict=True):
-        for k, candidate in enumerate(match.candidates[:_TOP_K]):
-            if candidate.keyframe_id not in keyframe_stamps:
-                raise VprError(f"candidate keyframe {candidate.keyframe_id} has no stamp in keyframe_stamps")
-            row[k] = keyframe_stamps[candidate.keyframe_id]
-    return stamps
+def _candidates(
+    matches: Sequence[PlaceMatch], truth: GroundTruth, keyframes: Mapping[int, FrameRef]
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """(Q, 5) indices of the first candidates, NO_FRAME where there are fewer or no pose is known; and which there are."""
+    frames: list[FrameRef | None] = []
+    for match in matches:
+        first = match.candidates[:_TOP_K]
+        for candidate in first:
+            if candidate.keyframe_id not in keyframes:
+                raise VprError(f"candidate keyframe {candidate.keyframe_id} is not among the keyframes")
+            frames.append(keyframes[candidate.keyframe_id])
+        frames += [None] * (_TOP_K - len(first))
+    exists = np.array([frame is not None for frame in frames], dtype=bool)
+    return truth.indices(frames).reshape(-1, _TOP_K), exists.reshape(-1, _TOP_K)
 
 
-def _hits(queries_ns: NDArray[np.int64], candidates_ns: NDArray[np.int64], truth: GroundTruth) -> NDArray[np.bool_]:
-    repeated = np.repeat(queries_ns, candidates_ns.shape[1])
-    return truth.compare(repeated, candidates_ns.ravel()).correct.reshape(candidates_ns.shape)
+def _compare_all(queries: NDArray[np.intp], candidates: NDArray[np.intp], truth: GroundTruth) -> Comparison:
+    """Each query with each of its candidates, (Q K,)."""
+    return truth.compare(np.repeat(queries, candidates.shape[1]), candidates.ravel())
+
+
+def _rows(comparison: Comparison, rows: NDArray[np.intp]) -> Comparison:
+    return Comparison(*(getattr(comparison, field.name)[rows] for field in dataclasses.fields(comparison)))
+
+
+def _recall_at(k: int, hits: NDArray[np.bool_], unknown: NDArray[np.bool_], revisits: Revisits) -> float | None:
+    """Of the queries with a true revisit, those with a hit among the first `k`; without one but with unknown ones: no query."""
+    hit = hits[:, :k].any(axis=1)
+    asked = revisits.exist & (hit | ~unknown[:, :k].any(axis=1))
+    return _ratio(int((hit & asked).sum()), int(asked.sum()))
 
 
 def _inliers(matches: Sequence[PlaceMatch]) -> NDArray[np.float64]:
@@ -211,19 +269,24 @@ def _inliers(matches: Sequence[PlaceMatch]) -> NDArray[np.float64]:
 
 
 def _judgements(
-    accepted: NDArray[np.bool_], comparison: Comparison, final: _Outcomes, revisits: Revisits
+    truth: GroundTruth,
+    accepted: NDArray[np.bool_],
+    judged: NDArray[np.bool_],
+    comparison: Comparison,
+    final: _Outcomes,
+    revisits: Revisits,
 ) -> tuple[Judgement, ...]:
-    facts = zip(accepted, revisits.has_pose, revisits.exist, comparison.known, final.true, final.false, strict=True)
+    facts = zip(accepted, judged, revisits.exist, final.true, final.false, strict=True)
     verdicts = (_verdict(*map(bool, row)) for row in facts)
     errors = zip(comparison.distance_m, comparison.angle_deg, strict=True)
     return tuple(
-        Judgement(verdict, None if stamp == NO_STAMP else int(stamp), _plain(distance), _plain(angle))
-        for verdict, stamp, (distance, angle) in zip(verdicts, revisits.stamps_ns, errors, strict=True)
+        Judgement(verdict, None if frame == NO_FRAME else truth.frames[frame], _plain(distance), _plain(angle))
+        for verdict, frame, (distance, angle) in zip(verdicts, revisits.frames, errors, strict=True)
     )
 
 
-def _verdict(accepted: bool, has_pose: bool, revisit: bool, known: bool, true: bool, false: bool) -> Verdict:
-    if not has_pose or (accepted and not known):
+def _verdict(accepted: bool, judged: bool, revisit: bool, true: bool, false: bool) -> Verdict:
+    if not judged:
         return Verdict.UNKNOWN
     if not accepted:
         return Verdict.MISSED if revisit else Verdict.QUIET
@@ -236,10 +299,6 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value
-
-
 def _plain(value: Any) -> Any:
     """Python numbers, lists and dicts for JSON."""
     if isinstance(value, np.ndarray):
@@ -249,7 +308,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Curve):
         return value.to_dict()
     if isinstance(value, Protocol):
-        return dataclasses.asdict(value) | {"text": value.describe()}
+        return dataclasses.asdict(value) | {"max_gap_s": value.gap_s, "text": value.describe()}
     if isinstance(value, dict):
         return {key.name.lower() if isinstance(key, MatchStatus) else key: _plain(item) for key, item in value.items()}
     return value

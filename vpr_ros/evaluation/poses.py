@@ -1,28 +1,39 @@
-"""Loop closures as text files that other tools read: pairs in the style of TUM trajectories, and g2o."""
+"""Loop closures as text files that other tools read: pairs in the style of TUM trajectories, and g2o.
+
+Frames are named by stamp and the number of their session; comments tell the names of the sessions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import SourceError
-from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix
-from vpr_ros.types import PlaceMatch, Pose
+from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix, rotation_angle_deg
+from vpr_ros.types import FrameRef, PlaceMatch, Pose
 
-_PAIRS_HEADER = "# query_stamp match_stamp similarity inliers tx ty tz qx qy qz qw (match_from_query, unit translation)"
+_PAIRS_HEADER = (
+    "# query_stamp match_stamp similarity inliers tx ty tz qx qy qz qw (match_from_query, unit translation) "
+    "query_session match_session"
+)
+_SESSION = "# session "
 _UPPER = np.triu_indices(6)
+_ODOMETRY_SIGMA_M, _ODOMETRY_SIGMA_RAD = 0.02, 0.01
+"""What a step of odometry is never better than; its drift comes on top."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
     """One line of a pairs file; what was `nan` there is None."""
 
-    query_stamp_ns: int
-    match_stamp_ns: int
+    query: FrameRef
+    match: FrameRef
     similarity: float | None
     inliers: int | None
     match_from_query: Pose | None
@@ -42,6 +53,17 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OdometryPath:
+    """Poses of frames that compare with each other, in the order of time: `odom_from_body` of a session.
+
+    `is_camera`: the body is the camera itself, as far as is known.
+    """
+
+    poses: Mapping[FrameRef, Pose]
+    is_camera: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """A g2o file: poses of the vertices by id, and edges."""
 
@@ -49,66 +71,91 @@ class Graph:
     edges: tuple[Edge, ...]
 
 
-def write_pairs(path: str | Path, matches: Iterable[PlaceMatch]) -> None:
+def write_pairs(path: str | Path, matches: Sequence[PlaceMatch]) -> None:
     """One accepted closure a line, stamps in exact seconds; whatever is not known is `nan`. See `_PAIRS_HEADER`."""
-    lines = [_PAIRS_HEADER]
+    numbers = _session_numbers(matches)
+    lines = [_PAIRS_HEADER, *_session_lines(numbers)]
     for match in matches:
-        if not match.accepted or match.match_stamp_ns is None:
+        if not match.accepted or match.match_frame is None:
             continue
+        query, other = match.frame, match.match_frame
         similarity = "nan" if match.similarity is None else f"{match.similarity:.6f}"
         inliers = "nan" if match.verification is None else str(match.verification.inliers)
         pose = None if match.verification is None else match.verification.match_from_query
-        numbers = _numbers([np.nan] * 7 if pose is None else _seven(pose))
-        stamps = f"{format_stamp(match.stamp_ns)} {format_stamp(match.match_stamp_ns)}"
-        lines.append(f"{stamps} {similarity} {inliers} {numbers}")
+        seven = _numbers([np.nan] * 7 if pose is None else _seven(pose))
+        stamps = f"{format_stamp(query.stamp_ns)} {format_stamp(other.stamp_ns)}"
+        lines.append(f"{stamps} {similarity} {inliers} {seven} {numbers[query.session]} {numbers[other.session]}")
     Path(path).write_text("\n".join(lines) + "\n")
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
     """What `write_pairs` wrote. Raises SourceError for a file that is missing or laid out otherwise."""
-    pairs = []
-    for words in _lines(path):
+    lines, pairs = _text(path), []
+    sessions = dict(line.removeprefix(_SESSION).split(" ", 1) for line in lines if line.startswith(_SESSION))
+    for words in _rows(lines):
         try:
-            query, match, similarity, inliers, *pose = words
+            query, match, similarity, inliers, *pose, query_session, match_session = words
             numbers = np.array(pose, dtype=np.float64)
             pairs.append(
                 Pair(
-                    parse_stamp(query),
-                    parse_stamp(match),
+                    FrameRef(sessions[query_session], parse_stamp(query)),
+                    FrameRef(sessions[match_session], parse_stamp(match)),
                     None if similarity == "nan" else float(similarity),
                     None if inliers == "nan" else int(inliers),
                     None if np.isnan(numbers).all() else _pose(numbers),
                 )
             )
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise SourceError(f"{path}: not a line of pairs: {' '.join(words)}") from error
     return pairs
 
 
 def write_g2o(
-    path: str | Path, matches: Iterable[PlaceMatch], world_from_camera: Mapping[int, Pose] | None = None
+    path: str | Path,
+    matches: Sequence[PlaceMatch],
+    odometry: Sequence[OdometryPath] = (),
+    drift_per_m: float = 0.1,
 ) -> None:
-    """The accepted closures as a pose graph: one EDGE_SE3:QUAT each, one VERTEX_SE3:QUAT for each frame that appears.
+    """The accepted closures as a pose graph: one EDGE_SE3:QUAT each, and a VERTEX_SE3:QUAT for each frame that appears.
 
-    `world_from_camera` gives the vertices' poses by stamp in ns; a vertex without one is put at the identity. Vertex
-    ids count the frames by stamp, and comments name the stamp of each. An edge leads from the match to the query, in
-    camera frames, with the unit translation of `match_from_query` and the inverse of its covariance. Rotations are in
-    radians, as GTSAM and Ceres read them (g2o itself measures half of the angle). Closures without a pose or without a
-    positive definite covariance are left out and counted in a comment.
+    A vertex has the pose of the frame's odometry, which begins anew with every path; without one it is put at the
+    identity. Where the odometry is the camera's own, keyframes are vertices too, and consecutive ones of a path are
+    joined by its steps, so that a back end can optimise the graph as it is. Otherwise vertices are poses of the body
+    and the closures are between cameras: a back end has to be told where the camera sits.
+
+    Vertex ids count the frames by session and stamp, and comments name both. An edge of a closure leads from the match to the
+    query, in camera frames, with the unit translation of `match_from_query` and the inverse of its covariance; one of
+    odometry errs by `drift_per_m` of its length (and by as much of its angle). Rotations are in radians, as GTSAM and
+    Ceres read them (g2o itself measures half of the angle). Closures without a pose or without a positive definite
+    covariance are left out and counted in a comment.
     """
-    poses = world_from_camera or {}
     accepted = [match for match in matches if match.accepted]
     closures = [closure for closure in map(_measured, accepted) if closure is not None]
-    stamps = sorted({stamp for closure in closures for stamp in (closure.query_ns, closure.match_ns)})
-    ids = {stamp: index for index, stamp in enumerate(stamps)}
+    ends = {frame for closure in closures for frame in (closure.query, closure.match)}
+    keyframes = {match.frame for match in matches if match.keyframe_id is not None}
+    steps = [
+        step
+        for each in odometry
+        if each.is_camera
+        for step in pairwise((frame, pose) for frame, pose in each.poses.items() if frame in ends | keyframes)
+    ]
+    frames = ends | {frame for step in steps for frame, _ in step}
+    numbers = _session_numbers(matches)
+    poses = {frame: pose for each in odometry for frame, pose in each.poses.items()}
+    ids = {f: k for k, f in enumerate(sorted(frames, key=lambda frame: (numbers[frame.session], frame.stamp_ns)))}
     lines = [f"# {len(closures)} loop closures; {len(accepted) - len(closures)} left out for want of a pose"]
-    lines.append(f"# {sum(stamp not in poses for stamp in stamps)} vertices of unknown pose are put at the identity")
-    for stamp, vertex in ids.items():
-        lines.append(f"# vertex {vertex} stamp {format_stamp(stamp)}")
-        lines.append(f"VERTEX_SE3:QUAT {vertex} {_numbers(_seven(poses.get(stamp, np.eye(4))))}")
+    lines.append(f"# {sum(frame not in poses for frame in ids)} vertices of unknown pose are put at the identity")
+    if any(not each.is_camera and ends & each.poses.keys() for each in odometry):
+        lines.append("# vertices are poses of the odometry's body, but edges lead from camera to camera")
+    lines += _session_lines(numbers)
+    for frame, vertex in ids.items():
+        lines.append(f"# vertex {vertex} stamp {format_stamp(frame.stamp_ns)} session {numbers[frame.session]}")
+        lines.append(f"VERTEX_SE3:QUAT {vertex} {_numbers(_seven(poses.get(frame, np.eye(4))))}")
     for closure in closures:
-        numbers = _numbers([*_seven(closure.match_from_query), *closure.information[_UPPER]])
-        lines.append(f"EDGE_SE3:QUAT {ids[closure.match_ns]} {ids[closure.query_ns]} {numbers}")
+        lines.append(_edge(ids[closure.match], ids[closure.query], closure.match_from_query, closure.information))
+    for (before, a), (after, b) in steps:
+        step = np.linalg.inv(a) @ b
+        lines.append(_edge(ids[before], ids[after], step, _information_of_step(step, drift_per_m)))
     Path(path).write_text("\n".join(lines) + "\n")
 
 
@@ -116,7 +163,7 @@ def read_g2o(path: str | Path) -> Graph:
     """The vertices and edges of a g2o file. Raises SourceError for a file that is missing or holds other elements."""
     vertices: dict[int, Pose] = {}
     edges: list[Edge] = []
-    for words in _lines(path):
+    for words in _rows(_text(path)):
         try:
             if words[0] == "VERTEX_SE3:QUAT":
                 vertices[int(words[1])] = _pose(np.array(words[2:], dtype=np.float64))
@@ -146,8 +193,8 @@ def parse_stamp(text: str) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Closure:
-    query_ns: int
-    match_ns: int
+    query: FrameRef
+    match: FrameRef
     match_from_query: Pose
     information: NDArray[np.float64]
 
@@ -155,7 +202,7 @@ class _Closure:
 def _measured(match: PlaceMatch) -> _Closure | None:
     """An accepted match as a measurement, or None if its pose or a usable covariance is missing."""
     verification = match.verification
-    if match.match_stamp_ns is None or verification is None:
+    if match.match_frame is None or verification is None:
         return None
     if verification.match_from_query is None or verification.covariance is None:
         return None
@@ -163,7 +210,28 @@ def _measured(match: PlaceMatch) -> _Closure | None:
         root = np.linalg.inv(np.linalg.cholesky(verification.covariance))
     except np.linalg.LinAlgError:
         return None
-    return _Closure(match.stamp_ns, match.match_stamp_ns, verification.match_from_query, root.T @ root)
+    return _Closure(match.frame, match.match_frame, verification.match_from_query, root.T @ root)
+
+
+def _information_of_step(step: Pose, drift_per_m: float) -> NDArray[np.float64]:
+    sigma_m = _ODOMETRY_SIGMA_M + drift_per_m * float(np.linalg.norm(step[:3, 3]))
+    sigma_rad = _ODOMETRY_SIGMA_RAD + drift_per_m * math.radians(rotation_angle_deg(step))
+    return np.diag([sigma_m**-2] * 3 + [sigma_rad**-2] * 3)
+
+
+def _edge(from_: int, to: int, from_to: Pose, information: NDArray[np.float64]) -> str:
+    return f"EDGE_SE3:QUAT {from_} {to} {_numbers([*_seven(from_to), *information[_UPPER]])}"
+
+
+def _session_numbers(matches: Iterable[PlaceMatch]) -> dict[str, int]:
+    """Sessions in the order in which they were driven: those of the map first."""
+    own = dict.fromkeys(match.session for match in matches)
+    loaded = dict.fromkeys(match.match_frame.session for match in matches if match.match_frame)
+    return {session: number for number, session in enumerate([*(name for name in loaded if name not in own), *own])}
+
+
+def _session_lines(numbers: Mapping[str, int]) -> Iterator[str]:
+    return (f"{_SESSION}{number} {session}" for session, number in numbers.items())
 
 
 def _seven(pose: Pose) -> NDArray[np.float64]:
@@ -189,10 +257,13 @@ def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.9g}" for value in values)
 
 
-def _lines(path: str | Path) -> list[list[str]]:
-    """The words of each line that is not a comment."""
+def _text(path: str | Path) -> list[str]:
     try:
-        text = Path(path).read_text()
+        return Path(path).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"cannot read {path}: {error}") from error
-    return [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _rows(lines: Iterable[str]) -> list[list[str]]:
+    """The words of each line that is not a comment."""
+    return [line.split() for line in lines if line.strip() and not line.startswith("#")]

@@ -14,36 +14,12 @@ from numpy.typing import NDArray
 
 from vpr_ros.config import Config, Scalar
 from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, RED, STYLE, data_uri, render, svg
-from vpr_ros.evaluation.ground_truth import nearest_indices
 from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
-from vpr_ros.types import Image, MatchStatus, PlaceMatch
+from vpr_ros.evaluation.poses import OdometryPath
+from vpr_ros.types import FrameRef, Image, MatchStatus, PlaceMatch, Pose
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _PER_GALLERY = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trajectory:
-    """Where the robot was: `stamps_ns` (N,) int64 ascending and `positions` (N, 3) float64 in m.
-
-    A frame is placed at the nearest stamp, if that is at most `tolerance_s` away.
-    """
-
-    stamps_ns: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    tolerance_s: float = 0.5
-
-    def top_down(self) -> NDArray[np.float64]:
-        """(N, 2) in m, seen from above: x and the larger of z (camera worlds, y down) and y (ROS worlds, z up)."""
-        if len(self.positions) == 0:
-            return np.zeros((0, 2))
-        extent = np.nanmax(self.positions, axis=0) - np.nanmin(self.positions, axis=0)
-        return self.positions[:, [0, 2 if extent[2] > extent[1] else 1]]
-
-    def indices(self, stamps_ns: Sequence[int]) -> NDArray[np.intp]:
-        """Index of each frame's place, -1 where there is none."""
-        stamps = np.asarray(stamps_ns, dtype=np.int64)
-        return nearest_indices(self.stamps_ns, stamps, round(self.tolerance_s * 1e9))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +28,8 @@ class Run:
 
     `matches` holds one answer per frame. `latencies` gives the seconds that each stage took, one number per time it
     ran; stages do not overlap. `image_of` is asked only for frames that the gallery shows, and may not have them.
-    Without `metrics` (no ground truth) or `trajectory` the page leaves out what needs them, and says so.
+    `true_poses` are (4, 4) in one world, in the order of time and NaN where unknown; `odometry` begins anew with each path.
+    Without `metrics` (no ground truth), or without either, the page leaves out what needs them, and says so.
     """
 
     name: str
@@ -61,12 +38,18 @@ class Run:
     config: Mapping[str, Scalar]
     matches: Sequence[PlaceMatch]
     metrics: Metrics | None = None
-    trajectory: Trajectory | None = None
+    true_poses: Mapping[FrameRef, Pose] = field(default_factory=dict)
+    odometry: Sequence[OdometryPath] = ()
     latencies: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    image_of: Callable[[int], Image | None] = lambda stamp_ns: None
+    image_of: Callable[[FrameRef], Image | None] = lambda frame: None
     notes: Sequence[str] = ()
     is_live: bool = False
     """The latencies include waiting, for images or for a connection: they say nothing about throughput."""
+
+    @property
+    def sessions(self) -> list[str]:
+        """In the order in which they were driven."""
+        return list(dict.fromkeys(match.session for match in self.matches))
 
     @property
     def frames_per_second(self) -> float | None:
@@ -85,7 +68,7 @@ def write_report(path: str | Path, run: Run) -> None:
         percent=_percent,
         tiles=_tiles(run),
         curves=None if run.metrics is None else _curve_plot(run.metrics),
-        trajectory=None if run.trajectory is None else _trajectory_plot(run, run.trajectory),
+        trajectory=_trajectory_plot(run),
         galleries=_galleries(run),
         rejects=_reject_rows(run.matches),
         stages=_stage_rows(run.latencies),
@@ -108,18 +91,27 @@ def _tiles(run: Run) -> list[_Tile]:
     m = run.metrics
     if m is None:
         return [_Tile(str(len(run.matches)), "queries"), _Tile(str(accepted), "closures accepted"), speed]
-    apart = f"{m.without_pose} without a pose left out" if m.without_pose else ""
+    counts = ((m.without_pose, "without a pose"), (m.undecided, "that cannot be judged"))
+    apart = ", ".join(f"{count} {name}" for count, name in counts if count)
     uncounted = m.accepted - m.accepted_true - m.accepted_false
     return [
-        _Tile(str(m.queries), "queries", apart),
+        _Tile(str(m.queries), "queries", f"{apart} left out" if apart else ""),
+        _Tile(_percent(m.coverage), "of the frames have a true pose"),
         _Tile(str(m.revisits), "true revisits"),
         _Tile(str(m.accepted), "closures accepted", f"{uncounted} count neither way" if uncounted else ""),
         _Tile(_percent(m.precision), "precision", f"{m.accepted_false} false closures"),
         _Tile(_percent(m.recall), "recall", f"{m.accepted_true} of {m.revisits} revisits"),
         _Tile(_percent(m.descriptor.max_recall_at_full_precision), "max recall @ 100 % precision", "descriptor alone"),
-        _Tile(_percent(m.verified.max_recall_at_full_precision), "max recall @ 100 % precision", "verified"),
+        *_verified_tile(m),
         speed,
     ]
+
+
+def _verified_tile(metrics: Metrics) -> list[_Tile]:
+    if metrics.verified is None:
+        return []
+    share = _percent(metrics.verified.max_recall_at_full_precision)
+    return [_Tile(share, "max recall @ 100 % precision", "verified")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +165,8 @@ def _gallery(run: Run, title: str, kind: str, items: Sequence[tuple[PlaceMatch, 
 
 def _card(run: Run, match: PlaceMatch, judgement: Judgement) -> _Card:
     missed = judgement.verdict is Verdict.MISSED
-    other = judgement.revisit_stamp_ns if missed else match.match_stamp_ns
-    pictures = (_picture(run, "query", match.stamp_ns), _picture(run, "true place" if missed else "match", other))
+    other = judgement.revisit if missed else match.match_frame
+    pictures = (_picture(run, "query", match.frame), _picture(run, "true place" if missed else "match", other))
     return _Card(pictures, tuple(_facts(match, judgement)), f"{match.status.name.lower()}: {match.status.reason}")
 
 
@@ -190,11 +182,12 @@ def _facts(match: PlaceMatch, judgement: Judgement) -> Iterator[str]:
         yield f"{judgement.distance_m:.1f} m, {judgement.angle_deg:.0f}° off"
 
 
-def _picture(run: Run, label: str, stamp_ns: int | None) -> _Picture:
-    if stamp_ns is None:
+def _picture(run: Run, label: str, frame: FrameRef | None) -> _Picture:
+    if frame is None:
         return _Picture(label, None)
-    image = run.image_of(stamp_ns)
-    return _Picture(f"{label} {_seconds(stamp_ns)}", None if image is None else data_uri(image))
+    image = run.image_of(frame)
+    session = f" of {frame.session}" if len(run.sessions) > 1 else ""
+    return _Picture(f"{label} {_seconds(frame.stamp_ns)}{session}", None if image is None else data_uri(image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +261,7 @@ def _curve_plot(metrics: Metrics) -> str | None:
             ("verified", metrics.verified, GREEN),
         )
         for name, curve, colour in named:
-            if len(curve.thresholds):
+            if curve and len(curve.thresholds):
                 # a curve of one point would not show without the lead from recall 0
                 recall, precision = np.append(0.0, curve.recall), np.append(curve.precision[0], curve.precision)
                 label = f"{name}, AP {_number(curve.average_precision, '.3f')}"
@@ -280,24 +273,45 @@ def _curve_plot(metrics: Metrics) -> str | None:
         return svg(figure, "Precision over recall")
 
 
-def _trajectory_plot(run: Run, trajectory: Trajectory) -> str | None:
+def top_down(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2) of (N, 3) in m, seen from above: x and the larger of z (camera worlds, y down) and y (ROS worlds, z up)."""
+    known = positions[np.isfinite(positions).all(axis=1)]
+    if len(known) == 0:
+        return np.full((len(positions), 2), np.nan)
+    extent = np.ptp(known, axis=0)
+    return positions[:, [0, 2 if extent[2] > extent[1] else 1]]
+
+
+def _places(run: Run) -> dict[FrameRef, NDArray[np.float64]]:
+    """Where each frame was taken, (2,) in m from above: truly, or by odometry; empty where neither is known."""
+    poses = dict(run.true_poses) or {frame: pose for path in run.odometry for frame, pose in path.poses.items()}
+    places = top_down(np.array([pose[:3, 3] for pose in poses.values()]).reshape(-1, 3))
+    return dict(zip(poses, places, strict=True)) if np.isfinite(places).any() else {}
+
+
+def _trajectory_plot(run: Run) -> str | None:
     """The path from above with the accepted closures, or None if there is no path."""
-    places = trajectory.top_down()
-    if len(places) == 0:
+    places = _places(run)
+    if not places:
         return None
+    # a line for each stretch whose poses compare: a session, or a path of the odometry
+    stretches = [[frame for frame in places if frame.session == session] for session in run.sessions]
+    if not run.true_poses:
+        stretches = [list(path.poses) for path in run.odometry]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")
         axes = figure.add_subplot(xlabel="m", ylabel="m")
-        axes.plot(*places.T, color=INK, linewidth=1.5, alpha=0.5, label="path")
+        for number, stretch in enumerate(each for each in stretches if each):
+            line = np.array([places[frame] for frame in stretch])
+            axes.plot(*line.T, color=INK, linewidth=1.5, alpha=0.5, label=None if number else "path")
         judgements = run.metrics.judgements if run.metrics else [Judgement(Verdict.UNKNOWN)] * len(run.matches)
         judged = list(zip(run.matches, judgements, strict=True))
-        missed = trajectory.indices([m.stamp_ns for m, j in judged if j.verdict is Verdict.MISSED])
-        missed = missed[missed >= 0]
-        if len(missed):
-            axes.plot(*places[missed].T, "o", color=AMBER, markersize=3, label="missed revisit", zorder=4)
+        missed = [places[m.frame] for m, j in judged if j.verdict is Verdict.MISSED and m.frame in places]
+        if missed:
+            axes.plot(*np.array(missed).T, "o", color=AMBER, markersize=3, label="missed revisit", zorder=4)
         for verdict, label, colour in _CLOSURE_STYLES:
             chosen = [m for m, j in judged if m.accepted and j.verdict is verdict]
-            _draw_closures(axes, trajectory, places, chosen, label, colour)
+            _draw_closures(axes, places, chosen, label, colour)
         axes.set_aspect("equal", adjustable="datalim")
         axes.legend(loc="best", fontsize=9)
         return svg(figure, "Trajectory from above with loop closures")
@@ -313,20 +327,21 @@ _CLOSURE_STYLES = (
 
 def _draw_closures(
     axes: matplotlib.axes.Axes,
-    trajectory: Trajectory,
-    places: NDArray[np.float64],
+    places: Mapping[FrameRef, NDArray[np.float64]],
     matches: Sequence[PlaceMatch],
     label: str,
     colour: str,
 ) -> None:
-    pairs = [(match.stamp_ns, match.match_stamp_ns) for match in matches if match.match_stamp_ns is not None]
-    if not pairs:
+    pairs = [(match.frame, match.match_frame) for match in matches]
+    ends = np.array(
+        [(places[a], places[b]) for a, b in pairs if a in places and b is not None and b in places]
+    ).reshape(-1, 2, 2)
+    ends = ends[np.isfinite(ends).all(axis=(1, 2))]
+    if not len(ends):
         return
-    ends = trajectory.indices(np.array(pairs, dtype=np.int64).ravel().tolist()).reshape(-1, 2)
-    ends = ends[(ends >= 0).all(axis=1)]
-    axes.add_collection(LineCollection(list(places[ends]), colors=colour, linewidths=1.2, alpha=0.7))
+    axes.add_collection(LineCollection(list(ends), colors=colour, linewidths=1.2, alpha=0.7))
     # lines between places close together are too short to be seen
-    axes.plot(*places[ends[:, 0]].T, "o", color=colour, markersize=4, label=label)
+    axes.plot(*ends[:, 0].T, "o", color=colour, markersize=4, label=label)
 
 
 def _number(value: float | None, spec: str) -> str:

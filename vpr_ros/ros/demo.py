@@ -36,16 +36,17 @@ from vpr_ros.demo_world.recording import (
     write_demo_bag,
 )
 from vpr_ros.errors import VprError
-from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
+from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.evaluation.metrics import evaluate
-from vpr_ros.evaluation.report import Run, Trajectory
+from vpr_ros.evaluation.report import Run
 from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.replay import ground_truth, true_poses
 from vpr_ros.ros.bag_player import BagPlayer
 from vpr_ros.ros.messages import match_from_msg, stamp_ns
 from vpr_ros.run_folder import new_folder, summary_lines, write_run
 from vpr_ros.share import shared_files
 from vpr_ros.sources import BagSource
-from vpr_ros.types import PlaceMatch
+from vpr_ros.types import FrameRef, PlaceMatch
 
 CONFIG = Config().with_values({"node.image_transport": "compressed"})
 QUIET_S = 3.0
@@ -57,7 +58,7 @@ class Heard:
 
     matches: list[PlaceMatch] = field(default_factory=list)
     arrived_s: dict[int, float] = field(default_factory=dict)
-    keyframe_stamps: dict[int, int] = field(default_factory=dict)
+    keyframes: dict[int, FrameRef] = field(default_factory=dict)
     loop_closures: int = 0
 
 
@@ -82,7 +83,7 @@ class Listener(Node):
             self.heard.arrived_s[stamp_ns(match.header.stamp)] = time.perf_counter()
 
     def _on_keyframe(self, message: KeyframeMsg) -> None:
-        self.heard.keyframe_stamps[int(message.ref.id)] = stamp_ns(message.ref.stamp)
+        self.heard.keyframes[int(message.ref.id)] = FrameRef(message.ref.session, stamp_ns(message.ref.stamp))
 
     def _on_loop_closure(self, _: LoopClosure) -> None:
         self.heard.loop_closures += 1
@@ -156,10 +157,9 @@ def _wait_until_quiet(heard: Heard) -> None:
 def report(bag: Path, folder: Path, heard: Heard, sent: dict[int, float], created: str) -> Run:
     """Judge what the node published against the bag's true poses, and write the run folder."""
     source = BagSource(bag, image_topic=f"{IMAGE_TOPIC}/compressed", ground_truth_topic=TRUTH_TOPIC)
-    poses = source.ground_truth
-    if poses is None:
-        raise VprError(f"{bag} has no true poses")
+    protocol = Protocol()
     matches = sorted(heard.matches, key=lambda match: match.stamp_ns)
+    poses = true_poses(source, matches, protocol.gap_s)
     model = PlaceModel.open(shipped_model())
     latency = np.array([heard.arrived_s[m.stamp_ns] - sent[m.stamp_ns] for m in matches if m.stamp_ns in sent])
     run = Run(
@@ -168,10 +168,10 @@ def report(bag: Path, folder: Path, heard: Heard, sent: dict[int, float], create
         model={"name": model.name, "id": model.id, "engine": "vpr_node over DDS"},
         config=CONFIG.flat(),
         matches=matches,
-        metrics=evaluate(matches, GroundTruth(poses.stamps, poses.poses, Protocol()), heard.keyframe_stamps),
-        trajectory=Trajectory(poses.stamps, poses.poses[:, :3, 3]),
+        metrics=evaluate(matches, ground_truth(poses, protocol), heard.keyframes),
+        true_poses=poses,
         latencies={"image sent to match received": latency},
-        image_of=source.image_at,
+        image_of=lambda frame: source.image_at(frame.stamp_ns),
         notes=[f"{len(sent)} images sent, {len(matches)} answered; late images are dropped, never queued"],
         is_live=True,
     )

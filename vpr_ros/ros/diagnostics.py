@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -19,6 +19,15 @@ from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import PlaceMatch
 
 
+class Counts(NamedTuple):
+    """Of the images of one camera: all, those too late, those without an answer, those without a stamp."""
+
+    received: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    unstamped: int = 0
+
+
 @dataclass(slots=True, eq=False)
 class Stream:
     """What came of one camera's images; the node counts here."""
@@ -29,9 +38,22 @@ class Stream:
     dropped: int = 0
     skipped: int = 0
     last_skip: str = ""
+    unstamped: int = 0
     incompatible: str = ""
     last_image_s: float = field(default_factory=time.monotonic)
-    received_before: int = 0
+    calibration: str = ""
+    """What there is to know of the calibration beside the last image."""
+    is_calibrated: bool = False
+    """Whether the last image had intrinsics."""
+    bit_depth: str = ""
+    """What there is to know of the bits of 16-bit images."""
+    before: Counts = field(default_factory=Counts)
+    """At the last look."""
+    health: tuple[bytes, str] = (DiagnosticStatus.OK, "")
+    """What the images of the last interval with any were good for."""
+
+    def counts(self) -> Counts:
+        return Counts(self.received, self.dropped, self.skipped, self.unstamped)
 
     def skip(self, reason: str) -> None:
         """An image got no answer."""
@@ -53,12 +75,16 @@ class Diagnostics:
         self._stopwatch: Stopwatch | None = None
         self._failure = ""
         self._statuses: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._last_event = ""
         self._published_s = time.monotonic()
         self.streams: dict[str, Stream] = {"": Stream()}
         """By the name of the camera."""
         self.engine_build: EngineBuild | None = None
         self.engine_fault = ""
         """Why another engine runs than the one that was asked for."""
+        self.map_fault = ""
+        """What the map cannot do that is asked of it."""
 
     def configured(self, config: Config, detector: LoopDetector, stopwatch: Stopwatch) -> None:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""
@@ -81,6 +107,12 @@ class Diagnostics:
     def count(self, match: PlaceMatch) -> None:
         self._statuses[match.status.name] += 1
 
+    def count_event(self, kind: str, text: str) -> int:
+        """Something odd that recognition goes on with: a session that begins, odometry that jumps. How often it was by now."""
+        self._events[kind] += 1
+        self._last_event = text
+        return self._events[kind]
+
     def on_incompatible_qos(self, camera: str, info: Any) -> None:
         """A publisher exists whose quality of service cannot feed the subscription to this camera."""
         stream = self.streams[camera]
@@ -100,7 +132,10 @@ class Diagnostics:
 
     def _stream(self, camera: str, now: float, passed_s: float) -> DiagnosticStatus:
         stream = self.streams[camera]
-        rate, stream.received_before = (stream.received - stream.received_before) / passed_s, stream.received
+        rate = (stream.received - stream.before.received) / passed_s
+        if stream.received > stream.before.received:
+            stream.health = self._usefulness(stream)
+        stream.before = stream.counts()
         values = {
             "topic": stream.topic,
             "rate (Hz)": f"{rate:.1f}",
@@ -108,6 +143,9 @@ class Diagnostics:
             "dropped (late)": stream.dropped,
             "skipped (unreadable or out of order)": stream.skipped,
             "last skipped": stream.last_skip,
+            "without stamp": stream.unstamped,
+            "calibration": stream.calibration or ("used" if stream.is_calibrated else "none"),
+            "16-bit images": stream.bit_depth or "none, or of 16 bits",
         }
         level, text = self._stream_health(stream, now)
         return self._status(f"stream {camera}".strip(), level, text, values)
@@ -126,7 +164,22 @@ class Diagnostics:
                 "nobody publishes it" if publishers == 0 else f"{publishers} publisher(s), nothing arrives (QoS? DDS?)"
             )
             return DiagnosticStatus.ERROR, f"no image on {stream.topic} for {silent_s:.0f} s: {why}"
-        return DiagnosticStatus.OK, "receiving"
+        level, text = stream.health
+        if level == DiagnosticStatus.OK and stream.calibration and not stream.is_calibrated:
+            return DiagnosticStatus.WARN, f"receiving; {stream.calibration}"
+        return level, text or "receiving"
+
+    def _usefulness(self, stream: Stream) -> tuple[bytes, str]:
+        """Of the images since the last look; to receive them is not enough."""
+        received, dropped, skipped, unstamped = (
+            now - before for now, before in zip(stream.counts(), stream.before, strict=True)
+        )
+        if 2 * skipped > received - dropped:
+            level = DiagnosticStatus.ERROR if skipped >= received - dropped else DiagnosticStatus.WARN
+            return level, f"receiving, but most images get no answer: {stream.last_skip}"
+        if unstamped:
+            return DiagnosticStatus.WARN, "receiving images without a stamp: the time of reception stands in"
+        return DiagnosticStatus.OK, ""
 
     def _recognition(self) -> DiagnosticStatus:
         values: dict[str, Any] = dict(self._statuses)
@@ -139,14 +192,21 @@ class Diagnostics:
                 "engine": self._detector.engine.name,
                 "engine build": (self.engine_build and self.engine_build.state) or "none",
                 "engine fault": self.engine_fault or "none",
+                "map fault": self.map_fault or "none",
+                "last event": self._last_event or "none",
             }
+            values |= {
+                f"ignored, for it never changes {camera} (%)".replace("  ", " "): f"{100 * share:.0f}"
+                for camera, share in self._detector.static_shares.items()
+            }
+            values |= {f"{kind} events": count for kind, count in self._events.items()}
         for stage, seconds in (self._stopwatch.seconds if self._stopwatch else {}).items():
             for percent in (50, 90, 99):
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
         text = f"{self._statuses['ACCEPTED']} loop closures in {sum(self._statuses.values())} queries"
-        if self.engine_fault:
-            return self._status("place recognition", DiagnosticStatus.WARN, f"{text}; {self.engine_fault}", values)
-        return self._status("place recognition", DiagnosticStatus.OK, text, values)
+        faults = [fault for fault in (self.engine_fault, self.map_fault) if fault]
+        level = DiagnosticStatus.WARN if faults else DiagnosticStatus.OK
+        return self._status("place recognition", level, "; ".join((text, *faults)), values)
 
     def _status(self, name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

@@ -64,13 +64,13 @@ def match_msg(match: PlaceMatch, matched: Keyframe | None, model_id: str) -> Pla
         query_is_keyframe=match.keyframe_id is not None,
         query=KeyframeRef(
             stamp=time_msg(match.stamp_ns),
-            id=match.keyframe_id or 0,
+            id=KeyframeRef.NO_ID if match.keyframe_id is None else match.keyframe_id,
             session=match.session,
             camera=match.camera_name,
             camera_frame=match.frame_id,
         ),
         has_match=matched is not None,
-        match=KeyframeRef() if matched is None else _ref(matched),
+        match=KeyframeRef(id=KeyframeRef.NO_ID) if matched is None else _ref(matched),
         similarity=_or_nan(match.similarity),
         runner_up=_or_nan(match.runner_up),
         probability=math.nan,
@@ -122,6 +122,7 @@ def loop_closure_msg(match: PlaceMatchMsg) -> LoopClosure:
     """The constraint of an accepted match."""
     return LoopClosure(
         header=match.header,
+        query_is_keyframe=match.query_is_keyframe,
         query=match.query,
         match=match.match,
         has_pose=match.has_pose,

@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import rclpy
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
@@ -30,10 +32,12 @@ from vpr_msgs.msg import Keyframe as KeyframeMsg
 from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.srv import LoadMap, SaveMap
 
+from vpr_ros.calibration import Calibration, Calibrations, is_rectified
+from vpr_ros.drive_clock import stamp_or_received
 from vpr_ros.engines import Engine, build_options, is_reference, open_engine, open_reference
 from vpr_ros.engines.backend import Progress
 from vpr_ros.errors import ImageError, MapError, VprError
-from vpr_ros.images import camera_from_info, decode_compressed, decode_image
+from vpr_ros.images import BitDepth, decode_compressed, decode_image
 from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.place_map import PlaceMap
@@ -61,8 +65,8 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 ImageMsg: TypeAlias = Image | CompressedImage
-Received: TypeAlias = tuple[ImageMsg, float]
-"""An image and when it came (time.monotonic)."""
+Received: TypeAlias = tuple[ImageMsg, int, int]
+"""An image, its stamp and when it came (time.monotonic_ns)."""
 LATENCY_WINDOW = 1000
 ODOMETRY_WINDOW = 1000
 
@@ -111,14 +115,14 @@ class VprNode(LifecycleNode):
         self._create_services()
         self._diagnostics.configured(self._config, self._detector, self._stopwatch)
         self.get_logger().info(f"model {model.name} ({model.id[:12]}), {len(self._detector.map)} keyframes in the map")
+        self._check_map()
         self._diagnostics.engine_fault = ""
         if not is_reference(self._config.engine):
             self._start_engine_build(model)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._intrinsics: dict[str, Camera | None] = {}
-        self._odometry: deque[tuple[int, Pose]] = deque(maxlen=ODOMETRY_WINDOW)
+        self._odometry: deque[tuple[int, Pose, str]] = deque(maxlen=ODOMETRY_WINDOW)
         self._odometry_frame = ""
         self._worker = LatestWorker(self._on_batch, self._on_worker_error)
         self._create_subscriptions()
@@ -170,7 +174,9 @@ class VprNode(LifecycleNode):
 
     def _new_detector(self, engine: Any, place_map: PlaceMap) -> LoopDetector:
         session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-        return LoopDetector(self._config, engine, place_map, session=session, stage=self._stopwatch)
+        return LoopDetector(
+            self._config, engine, place_map, session=session, stage=self._stopwatch, report=self._on_event
+        )
 
     def _create_publishers(self, model: PlaceModel) -> None:
         self._matches = self.create_lifecycle_publisher(PlaceMatchArray, "~/matches", 10)
@@ -197,18 +203,22 @@ class VprNode(LifecycleNode):
         compressed = self._config.node.image_transport == "compressed"
         image, kind = ("image/compressed", CompressedImage) if compressed else ("image", Image)
         topics = {camera: _topic_of(camera, image) for camera in self._cameras}
-        self._diagnostics.watch({camera: self.resolve_topic_name(topic) for camera, topic in topics.items()})
-        newest, burst = _sensor_data(depth=1), _sensor_data(depth=100)
+        resolved = {camera: self.resolve_topic_name(topic) for camera, topic in topics.items()}
+        self._diagnostics.watch(resolved)
+        self._calibrations = {c: Calibrations(rectified=is_rectified(topic)) for c, topic in resolved.items()}
+        self._bit_depths = {camera: BitDepth() for camera in topics}
         for camera, topic in topics.items():
             events = SubscriptionEventCallbacks(incompatible_qos=partial(self._diagnostics.on_incompatible_qos, camera))
-            self._subscribe(kind, topic, partial(self._on_image, camera), newest, events)
-            self._subscribe(CameraInfo, _topic_of(camera, "camera_info"), partial(self._on_camera_info, camera), newest)
+            self._subscribe(kind, topic, partial(self._on_image, camera), 1, events)
+            self._subscribe(CameraInfo, _topic_of(camera, "camera_info"), partial(self._on_camera_info, camera), 1)
         if self._config.node.use_odometry:
-            self._subscribe(Odometry, "odom", self._on_odometry, burst)
+            self._subscribe(Odometry, "odom", self._on_odometry, 100)
 
     def _subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile, events: Any = None
+        self, kind: type, topic: str, callback: Callable[[Any], None], depth: int, events: Any = None
     ) -> None:
+        """With the QoS of sensors, which `qos_overrides` of this topic may change."""
+        qos = _sensor_data(depth)  # one of its own: rclpy writes the overrides into it
         options = QoSOverridingOptions.with_default_policies()
         self._subscriptions_of_streams.append(
             self.create_subscription(kind, topic, callback, qos, event_callbacks=events, qos_overriding_options=options)
@@ -240,14 +250,24 @@ class VprNode(LifecycleNode):
 
     def _on_image(self, camera: str, message: ImageMsg) -> None:
         if self._worker is not None and self._is_enabled:
-            stream, now = self._diagnostics.streams[camera], time.monotonic()
+            stream, now_ns = self._diagnostics.streams[camera], time.monotonic_ns()
             stream.received += 1
-            stream.last_image_s = now
-            self._worker.offer(camera, (message, now))
+            stream.last_image_s = now_ns * 1e-9
+            if stamp_ns(message.header.stamp) == 0:
+                stream.unstamped += 1
+                if stream.unstamped == 1:
+                    self.get_logger().warning(
+                        f"images on {stream.topic} carry no stamp: the time of reception stands in"
+                    )
+            self._worker.offer(camera, (message, self._stamp(message.header), now_ns))
             stream.dropped = self._worker.dropped[camera]
 
+    def _stamp(self, header: Header) -> int:
+        return stamp_or_received(stamp_ns(header.stamp), self.get_clock().now().nanoseconds)
+
     def _on_camera_info(self, camera: str, message: CameraInfo) -> None:
-        self._intrinsics[camera] = camera_from_info(message)
+        if change := self._calibrations[camera].update(Calibration.of_info(message)):
+            self.get_logger().warning(_of_camera(camera, change))
 
     def _on_odometry(self, message: Odometry) -> None:
         try:
@@ -255,12 +275,13 @@ class VprNode(LifecycleNode):
         except ValueError as error:
             self.get_logger().warning(f"odometry is not used: {error}", throttle_duration_sec=5.0)
             return
-        self._odometry.append((stamp_ns(message.header.stamp), pose))
+        name = f"{message.header.frame_id}/{message.child_frame_id}"
+        self._odometry.append((self._stamp(message.header), pose, name))
         self._odometry_frame = message.header.frame_id
 
     def _on_batch(self, batch: Mapping[str, Received]) -> None:
         """In the worker's thread: at most one image of each camera in, their answers out."""
-        decoded = [self._frame(camera, message) for camera, (message, _) in batch.items()]
+        decoded = [self._frame(camera, *received) for camera, received in batch.items()]
         frames = [frame for frame in decoded if frame is not None]
         with self._lock:
             detector = self._detector
@@ -275,40 +296,76 @@ class VprNode(LifecycleNode):
                 self._skip(frame.camera_name, answer)
                 continue
             self._diagnostics.count(answer)
-            self._stopwatch.add("end to end", time.monotonic() - batch[frame.camera_name][1])
+            self._stopwatch.add("end to end", (time.monotonic_ns() - batch[frame.camera_name][2]) * 1e-9)
             if answer.mask is not None and self._is_attention_watched(frame.camera_name):
                 with self._stopwatch("attention"):
                     self._attention[frame.camera_name].publish(attention_msg(frame, answer.mask))
 
-    def _frame(self, camera: str, message: ImageMsg) -> Frame | None:
+    def _frame(self, camera: str, message: ImageMsg, stamp: int, received_ns: int) -> Frame | None:
         """None for an image that cannot be read; it is counted."""
         try:
             with self._stopwatch("decode"):
                 is_compressed = isinstance(message, CompressedImage)
-                image = decode_compressed(message) if is_compressed else decode_image(message)
+                decode = decode_compressed if is_compressed else decode_image
+                image = decode(message, self._bit_depths[camera])
         except ImageError as error:
             self._skip(camera, error)
             return None
-        stamp = stamp_ns(message.header.stamp)
+        pose, odometry_frame = self._nearest_odometry(stamp)
         return Frame(
             stamp_ns=stamp,
             image=image,
-            camera=self._intrinsics.get(camera),
-            odom_from_body=self._nearest_odometry(stamp),
+            camera=self._camera_for(camera, image),
+            odom_from_body=pose,
             frame_id=message.header.frame_id,
             camera_name=camera,
+            odometry_frame=odometry_frame,
+            received_ns=received_ns,
         )
+
+    def _camera_for(self, camera: str, image: NDArray[np.uint8]) -> Camera | None:
+        """The intrinsics of an image of this camera; what is remarkable about it is logged when it changes."""
+        stream, log = self._diagnostics.streams[camera], self.get_logger()
+        judged = self._calibrations[camera].camera_for(width=image.shape[1], height=image.shape[0])
+        if (remark := str(judged)) and remark != stream.calibration:
+            (log.warning if judged.camera is None else log.info)(_of_camera(camera, remark))
+        if (depth := self._bit_depths[camera].remark) and depth != stream.bit_depth:
+            log.info(_of_camera(camera, depth))
+        was_calibrated, stream.is_calibrated = stream.is_calibrated, judged.camera is not None
+        stream.calibration, stream.bit_depth = remark, depth
+        if stream.is_calibrated and not was_calibrated:
+            with self._lock:
+                self._check_map()
+        return judged.camera
+
+    def _check_map(self) -> str:
+        """What the map cannot do that is asked of it; logged when it changes. Called with the lock held."""
+        if self._detector is None:
+            return ""
+        calibrated = [camera for camera, stream in self._diagnostics.streams.items() if stream.is_calibrated]
+        fault = "; ".join(self._detector.map_faults(calibrated))
+        if fault and fault != self._diagnostics.map_fault:
+            self.get_logger().warning(fault)
+        self._diagnostics.map_fault = fault
+        return fault
 
     def _skip(self, camera: str, error: VprError) -> None:
         self._diagnostics.streams[camera].skip(str(error))
-        self.get_logger().warning(f"{camera}: {error}" if camera else str(error), throttle_duration_sec=5.0)
+        self.get_logger().warning(_of_camera(camera, str(error)), throttle_duration_sec=5.0)
 
-    def _nearest_odometry(self, stamp: int) -> Pose | None:
+    def _nearest_odometry(self, stamp: int) -> tuple[Pose | None, str]:
+        """Pose and names of its frames; None where none is near."""
         recent = list(self._odometry)
         if not recent:
-            return None
-        found, pose = min(recent, key=lambda entry: abs(entry[0] - stamp))
-        return pose if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else None
+            return None, ""
+        found, pose, name = min(recent, key=lambda entry: abs(entry[0] - stamp))
+        return (pose, name) if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else (None, "")
+
+    def _on_event(self, kind: str, text: str) -> None:
+        """In the worker's thread: the detector noticed something odd. Every session is logged, the rest ever more rarely."""
+        times = self._diagnostics.count_event(kind, text)
+        if kind == "session" or times.bit_count() == 1:  # the 1st, 2nd, 4th, 8th time
+            self.get_logger().warning(text if times == 1 else f"{text} ({times} times by now)")
 
     def _is_attention_watched(self, camera: str) -> bool:
         return self._attention[camera].get_subscription_count() > 0
@@ -348,6 +405,7 @@ class VprNode(LifecycleNode):
                 with self._lock:
                     self._detector.reconfigure(config)
                     self._config = config
+                    self._check_map()
             except VprError as error:
                 return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
@@ -358,6 +416,7 @@ class VprNode(LifecycleNode):
             engine = self._require_detector().engine
             self._detector = self._new_detector(engine, PlaceMap(engine.model.dim))
             self._diagnostics.configured(self._config, self._detector, self._stopwatch)
+            self._check_map()
         response.success, response.message = True, f"forgot {forgotten} keyframes"
         return response
 
@@ -386,7 +445,10 @@ class VprNode(LifecycleNode):
                 place_map = PlaceMap.load(path, engine.model.id)
                 self._detector = self._new_detector(engine, place_map)
                 self._diagnostics.configured(self._config, self._detector, self._stopwatch)
+                fault = self._check_map()
             response.success, response.message = True, f"loaded {len(place_map)} keyframes from {path}"
+            if fault:
+                response.message += f"; {fault}"
         except VprError as error:
             response.success, response.message = False, str(error)
         return response
@@ -401,6 +463,11 @@ class VprNode(LifecycleNode):
         if not name or name != Path(name).name or name.startswith("."):
             raise MapError(f"{name!r} is no map name: it must be one word, not a path")
         return Path(self._config.node.maps_directory).expanduser() / f"{name.removesuffix('.vprmap')}.vprmap"
+
+
+def _of_camera(camera: str, text: str) -> str:
+    """`front: text`; of a single camera the text alone."""
+    return f"{camera}: {text}" if camera else text
 
 
 def _topic_of(camera: str, topic: str) -> str:

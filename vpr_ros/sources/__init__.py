@@ -8,9 +8,10 @@ from typing import Any
 
 from vpr_ros.errors import SourceError
 from vpr_ros.sources.bag import BagSource
-from vpr_ros.sources.base import Source, Trajectory, read_tum_trajectory
+from vpr_ros.sources.base import Source
 from vpr_ros.sources.folders import IMAGE_SUFFIXES, FolderSource, KittiSource, TumSource
 from vpr_ros.sources.rosbag import BAG_SUFFIXES
+from vpr_ros.sources.truth import read_truth
 from vpr_ros.sources.video import VIDEO_SUFFIXES, VideoSource
 
 __all__ = [
@@ -18,11 +19,10 @@ __all__ = [
     "FolderSource",
     "KittiSource",
     "Source",
-    "Trajectory",
     "TumSource",
     "VideoSource",
     "open_source",
-    "read_tum_trajectory",
+    "read_truth",
 ]
 
 

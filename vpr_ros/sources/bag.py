@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.calibration import Calibration, Calibrations, is_rectified
+from vpr_ros.drive_clock import stamp_or_received
 from vpr_ros.errors import ImageError, SourceError
-from vpr_ros.images import camera_from_info, decode_compressed, decode_image
-from vpr_ros.sources.base import (
-    Source,
-    Trajectory,
-    pose_from_quaternion,
-    read_tum_trajectory,
-    trajectory_of,
-)
+from vpr_ros.images import decode_compressed, decode_image
+from vpr_ros.rotations import pose_from_quaternion
+from vpr_ros.sources.base import Source
 from vpr_ros.sources.rosbag import Bag, Message, typestore
+from vpr_ros.sources.truth import Truth, read_truth
+from vpr_ros.trajectory import nearest
 from vpr_ros.types import Camera, Frame, Image, Pose
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -37,10 +38,11 @@ class BagSource(Source):
     """The images of one topic of a rosbag2 bag (sqlite3 or mcap, a folder or a single file), stamped by their headers.
 
     - `image_topic`: raw or compressed; may be left empty where the bag has exactly one image topic;
-    - `camera_info_topic`: default the image topic's sibling `camera_info`, where the bag has it;
+    - `camera_info_topic`: default the image topic's sibling `camera_info`, where the bag has it. An image goes with the
+      last message before it, the first images with the first message;
     - `odom_topic`: `nav_msgs/Odometry`, the nearest one within `ODOMETRY_TOLERANCE_NS` goes with each frame;
     - `ground_truth_topic` (`Odometry`, `PoseStamped` or `PoseWithCovarianceStamped`: the camera's pose) or
-      `ground_truth_file` (TUM format, on the headers' clock).
+      `ground_truth_file` (on the headers' clock, or a row for each image; see `sources/truth.py`).
 
     A truncated or unfinished bag is read to its last good message, and `notes` says so.
     Raises `SourceError`: a bag that nothing can be read from, a topic that is missing, ambiguous or of another type.
@@ -55,95 +57,113 @@ class BagSource(Source):
         ground_truth_topic: str = "",
         ground_truth_file: Path | str = "",
         *,
+        ground_truth_offset_s: float = 0.0,
         odometry_from_poses: bool = False,
     ) -> None:
         if ground_truth_topic and ground_truth_file:
             raise SourceError("pass ground_truth_topic or ground_truth_file, not both")
         self._path = Path(path)
-        self._odometry: Trajectory | None = None
+        self._odometry: _Odometry | None = None
         with Bag(path) as bag:
             self._topic = _image_topic(bag, image_topic)
             self._type, self._count = bag.topics[self._topic]
-            self._intrinsics = _camera(bag, self._topic, camera_info_topic)
-            reference = read_tum_trajectory(ground_truth_file) if ground_truth_file else None
+            self._info_topic = _info_topic(bag, self._topic, camera_info_topic)
+            truth = read_truth(ground_truth_file) if ground_truth_file else None
             if ground_truth_topic:
-                reference = _trajectory(bag, ground_truth_topic, "ground_truth_topic", _TRUTH_TYPES)
+                truth = _truth(bag, ground_truth_topic)
             if odom_topic:
-                self._odometry = _trajectory(bag, odom_topic, "odom_topic", (ODOMETRY,))
-        super().__init__(self._path.resolve().name, reference=reference, odometry_from_poses=odometry_from_poses)
-        self._tolerance_ns = ODOMETRY_TOLERANCE_NS if ground_truth_topic else self._tolerance_ns
+                self._odometry = _odometry(bag, odom_topic)
+        super().__init__(
+            self._path.resolve().name,
+            truth=truth,
+            ground_truth_offset_s=ground_truth_offset_s,
+            odometry_from_poses=odometry_from_poses,
+        )
         self._add_notes(bag)
-        self._bag_ns: dict[int, int] = {}
-        self._all_indexed = False
+        if self._odometry is not None and self._odometry.unusable:
+            total = self._odometry.unusable + len(self._odometry.poses)
+            self._note(f"{odom_topic}: {self._odometry.unusable} of {total} messages hold no pose and are not used")
 
     def __len__(self) -> int:
         return self._count
 
-    def image_at(self, stamp_ns: int) -> Image | None:
-        if stamp_ns not in self._bag_ns:
-            self._index()
-        if (bag_ns := self._bag_ns.get(stamp_ns)) is None:
-            return None
+    def _image(self, index: int) -> Image | None:
+        stamp_ns, bag_ns = self._index[index]
         with Bag(self._path) as bag:
             for message in bag.messages([self._topic], bag_ns, bag_ns + 1):
                 if _stamp_ns(message) == stamp_ns:
-                    frame = self._frame(message)
-                    return frame.image if isinstance(frame, Frame) else None
+                    try:
+                        return self._decoded(message)[1]
+                    except ImageError:
+                        return None
         return None
 
     def _read(self) -> Iterator[Frame | ImageError]:
-        read = without_odometry = 0
+        read = without_odometry = unstamped = 0
+        self._calibrations = Calibrations(rectified=is_rectified(self._topic))
         with Bag(self._path) as bag:
-            for message in bag.messages([self._topic]):
-                self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
+            topics = [self._topic]
+            if self._info_topic:
+                topics.append(self._info_topic)
+                self._calibrate(next(filter(None, map(_calibration, bag.messages([self._info_topic]))), None))
+            for message in bag.messages(topics):
+                if message.topic == self._info_topic:
+                    self._calibrate(_calibration(message))
+                    continue
                 item = self._frame(message)
                 read += 1
+                unstamped += _header_ns(message) == 0
                 without_odometry += isinstance(item, Frame) and item.odom_from_body is None
                 yield item
-            self._all_indexed = True
         self._add_notes(bag)
         if read < self._count:
             self._note(f"{self._topic} gave {read} of the {self._count} images that the bag announces")
+        if unstamped:
+            self._note(f"{unstamped} of {read} images carry no stamp: the time of recording stands in")
         if self._odometry is not None and without_odometry:
             self._note(f"{without_odometry} frames have no odometry within {ODOMETRY_TOLERANCE_NS / 1e9:g} s")
 
     def _stamps(self) -> NDArray[np.int64]:
-        self._index()
-        return np.array(list(self._bag_ns), np.int64)
+        return np.array([stamp_ns for stamp_ns, _ in self._index], np.int64)
 
-    def _index(self) -> None:
-        """Find every image's stamp, which is cheap next to decoding it."""
-        if self._all_indexed:
-            return
+    @cached_property
+    def _index(self) -> list[tuple[int, int]]:
+        """Every image's stamp and bag time, which are cheap next to decoding it."""
         with Bag(self._path) as bag:
-            for message in bag.messages([self._topic]):
-                self._bag_ns.setdefault(_stamp_ns(message), message.bag_ns)
-        self._all_indexed = True
+            found = [(_stamp_ns(message), message.bag_ns) for message in bag.messages([self._topic])]
         self._add_notes(bag)
+        return found
 
     def _frame(self, message: Message) -> Frame | ImageError:
         try:
-            content = _deserialized(message, self._type)
-            image = _DECODERS[self._type](content)
+            content, image = self._decoded(message)
         except ImageError as error:
             return error
         stamp_ns = _stamp_ns(message)
+        pose, odometry_frame = self._odometry.at(stamp_ns) if self._odometry else (None, "")
         return Frame(
             stamp_ns,
             image,
             camera=self._camera_of(image),
-            odom_from_body=self._odometry.at(stamp_ns, ODOMETRY_TOLERANCE_NS) if self._odometry else None,
+            odom_from_body=pose,
             frame_id=content.header.frame_id,
+            odometry_frame=odometry_frame,
+            received_ns=message.bag_ns,
         )
 
+    def _decoded(self, message: Message) -> tuple[Any, Image]:
+        content = _deserialized(message, self._type)
+        return content, _DECODERS[self._type](content, self._depth)
+
+    def _calibrate(self, calibration: Calibration | None) -> None:
+        if calibration is not None and (change := self._calibrations.update(calibration)):
+            self._note(change)
+
     def _camera_of(self, image: Image) -> Camera | None:
-        camera, (height, width) = self._intrinsics, image.shape[:2]
-        if camera and (camera.width, camera.height) != (width, height):
-            self._note(
-                f"camera_info is for {camera.width} x {camera.height} px, images are {width} x {height} px: not used"
-            )
-            return None
-        return camera
+        judged = self._calibrations.camera_for(width=image.shape[1], height=image.shape[0])
+        if judged.why:
+            self._note(str(judged))
+        return judged.camera
 
     def _add_notes(self, bag: Bag) -> None:
         for note in bag.notes:
@@ -177,18 +197,21 @@ def _listed(bag: Bag, topics: Collection[str]) -> str:
     )
 
 
-def _camera(bag: Bag, image_topic: str, requested: str) -> Camera | None:
+def _info_topic(bag: Bag, image_topic: str, requested: str) -> str:
+    """Empty where there is none."""
     if requested:
         _check_topic(bag, requested, "camera_info_topic", (CAMERA_INFO,))
-    topic = requested or _camera_info_sibling(image_topic)
-    if topic not in bag.topics or bag.topics[topic].type != CAMERA_INFO:
+        return requested
+    sibling = _camera_info_sibling(image_topic)
+    return sibling if sibling in bag.topics and bag.topics[sibling].type == CAMERA_INFO else ""
+
+
+def _calibration(message: Message) -> Calibration | None:
+    """None for a message that cannot be read."""
+    try:
+        return Calibration.of_info(_deserialized(message, CAMERA_INFO))
+    except ImageError:
         return None
-    for message in bag.messages([topic]):
-        try:
-            return camera_from_info(_deserialized(message, CAMERA_INFO))
-        except ImageError:
-            continue
-    return None
 
 
 def _camera_info_sibling(image_topic: str) -> str:
@@ -196,17 +219,52 @@ def _camera_info_sibling(image_topic: str) -> str:
     return image_topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
 
 
-def _trajectory(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> Trajectory:
-    _check_topic(bag, topic, option, types)
-    kind, poses = bag.topics[topic].type, {}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Odometry:
+    """Poses by stamp, (N,) int64 ns ascending, and the names of the frames of each: odom_from_body is "odom/body"."""
+
+    stamps: NDArray[np.int64]
+    poses: tuple[Pose, ...]
+    frames: tuple[str, ...]
+    unusable: int
+
+    def at(self, stamp_ns: int) -> tuple[Pose | None, str]:
+        index = int(nearest(self.stamps, np.array([stamp_ns], np.int64), ODOMETRY_TOLERANCE_NS)[0])
+        return (None, "") if index < 0 else (self.poses[index], self.frames[index])
+
+
+def _odometry(bag: Bag, topic: str) -> _Odometry:
+    _check_topic(bag, topic, "odom_topic", (ODOMETRY,))
+    found: dict[int, tuple[Pose, str]] = {}
+    unusable = 0
     for message in bag.messages([topic]):
         try:
-            poses[_stamp_ns(message)] = _pose(_deserialized(message, kind))
+            content = _deserialized(message, ODOMETRY)
+            found[_stamp_ns(message)] = _pose(content), f"{content.header.frame_id}/{content.child_frame_id}"
         except (ImageError, ValueError):
+            unusable += 1
+    stamps = sorted(found)
+    poses, frames = [found[stamp][0] for stamp in stamps], [found[stamp][1] for stamp in stamps]
+    return _Odometry(np.array(stamps, np.int64), tuple(poses), tuple(frames), unusable)
+
+
+def _truth(bag: Bag, topic: str) -> Truth:
+    """The poses of a topic in the order of the bag: the clock of their stamps may restart."""
+    _check_topic(bag, topic, "ground_truth_topic", _TRUTH_TYPES)
+    kind = bag.topics[topic].type
+    stamps, poses, unusable = [], [], 0
+    for message in bag.messages([topic]):
+        try:
+            poses.append(_pose(_deserialized(message, kind)))
+        except (ImageError, ValueError):
+            unusable += 1
             continue
+        stamps.append(_stamp_ns(message))
     if not poses:
         raise SourceError(f"{bag.path}: {topic} holds no readable pose")
-    return trajectory_of(poses)
+    total = len(poses) + unusable
+    notes = (f"{topic}: {unusable} of {total} messages hold no pose and are not used",) if unusable else ()
+    return Truth(topic, tuple(stamps), np.array(poses), notes, unit="s")
 
 
 def _pose(message: Any) -> Pose:
@@ -218,15 +276,17 @@ def _pose(message: Any) -> Pose:
 
 
 def _stamp_ns(message: Message) -> int:
-    """The stamp of a message that begins with a header, read without decoding the rest.
+    """The stamp of a message that begins with a header; bag time stands in where a driver left it at zero."""
+    return stamp_or_received(_header_ns(message), message.bag_ns)
 
-    Bag time stands in where a driver left the stamp at zero.
-    """
+
+def _header_ns(message: Message) -> int:
+    """The stamp in a header at the beginning of a message, read without decoding the rest; 0 where there is none."""
     if len(message.data) < 12:
-        return message.bag_ns
+        return 0
     little_endian = message.data[1] & 1
     seconds, nanoseconds = struct.unpack_from("<iI" if little_endian else ">iI", message.data, 4)
-    return seconds * 1_000_000_000 + nanoseconds or message.bag_ns
+    return int(seconds * 1_000_000_000 + nanoseconds)
 
 
 def _deserialized(message: Message, kind: str) -> Any:

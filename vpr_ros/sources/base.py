@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,38 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError, SourceError
-from vpr_ros.rotations import quaternion_to_matrix
+from vpr_ros.images import BitDepth
+from vpr_ros.sources.truth import ClockedTruth, Stamps, Truth, runs_of_clock
+from vpr_ros.trajectory import MAX_GAP_S, Trajectory, is_known
 from vpr_ros.types import Frame, Image, Pose
 
-POSE_TOLERANCE_NS = 20_000_000
-"""A frame's true pose was measured at most this long before or after it: the TUM benchmark's own tolerance."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trajectory:
-    """Poses over time: `stamps` (N,) int64 ns, ascending; `poses` (N, 4, 4) float64, world_from_camera."""
-
-    stamps: NDArray[np.int64]
-    poses: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.stamps)
-
-    def at(self, stamp_ns: int, tolerance_ns: int) -> Pose | None:
-        """The (4, 4) pose nearest in time to `stamp_ns`, or None where none is within `tolerance_ns`."""
-        found = self.associate(np.array([stamp_ns], np.int64), tolerance_ns)
-        return found.poses[0] if len(found) else None
-
-    def associate(self, stamps: NDArray[np.int64], tolerance_ns: int) -> Trajectory:
-        """The poses nearest in time to `stamps` (M,) int64 ns: a trajectory over those stamps that have one near."""
-        stamps = np.sort(stamps)
-        if not len(self):
-            return Trajectory(stamps[:0], self.poses)
-        after = np.searchsorted(self.stamps, stamps).clip(max=len(self) - 1)
-        before = (after - 1).clip(min=0)
-        nearest = np.where(stamps - self.stamps[before] <= self.stamps[after] - stamps, before, after)
-        near = np.abs(self.stamps[nearest] - stamps) <= tolerance_ns
-        return Trajectory(stamps[near], self.poses[nearest[near]])
+TRUE_ODOMETRY = "truth/camera"
+"""Frames of odometry that was taken from true poses."""
 
 
 class Source(ABC):
@@ -54,15 +28,31 @@ class Source(ABC):
     `name`: what a report calls it. `skipped`: images that could not be read in the last pass; they are left out, never
     fatal. `notes`: sentences that a report should repeat. `len()`: how many images are expected, for a progress bar; 0
     where unknown.
+
+    `truth` are the camera's true poses, for evaluation only; `ground_truth_offset_s` is added to their stamps.
     """
 
-    def __init__(self, name: str, *, reference: Trajectory | None = None, odometry_from_poses: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        truth: Truth | None = None,
+        ground_truth_offset_s: float = 0.0,
+        odometry_from_poses: bool = False,
+    ) -> None:
+        if ground_truth_offset_s and truth is None:
+            raise SourceError(f"{name}: there is no ground truth that an offset could be added to")
         self.name = name
         self.skipped = 0
         self.notes: list[str] = []
-        self._reference = reference
-        self._tolerance_ns = POSE_TOLERANCE_NS
+        self._truth = truth
+        self._truth_offset_s = ground_truth_offset_s
         self._odometry_from_poses = odometry_from_poses
+        self._depth = BitDepth()
+        """Of the images of the last pass."""
+        self._given: list[int] = []
+        for note in truth.notes if truth else ():
+            self._note(note)
         if odometry_from_poses:
             self._note("odometry was taken from the ground-truth poses: results are not those of a robot")
 
@@ -70,117 +60,111 @@ class Source(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def image_at(self, stamp_ns: int) -> Image | None:
-        """The (H, W, 3) uint8 RGB image of the frame of exactly that stamp; None if there is none or it is unreadable."""
-
-    @abstractmethod
     def _read(self) -> Iterator[Frame | ImageError]:
         """Every image in order: its frame, or why it has none."""
 
     @abstractmethod
-    def _stamps(self) -> NDArray[np.int64]:
-        """(N,) int64 ns: the stamps of all images, readable or not."""
+    def _stamps(self) -> Stamps:
+        """(N,) int64 ns: the stamps of all images, readable or not, in the order of `_read`."""
+
+    @abstractmethod
+    def _image(self, index: int) -> Image | None:
+        """The (H, W, 3) uint8 RGB image that `_read` gives at `index`; None if it is unreadable."""
 
     def __iter__(self) -> Iterator[Frame]:
         self.skipped = 0
-        read, first_error = 0, None
-        for item in self._read():
+        self._depth = BitDepth()  # each pass gives the same images
+        self._given = []
+        first_error = None
+        if self._truth is not None:
+            _ = self._clocked_truth  # what is wrong with it is better known before a long pass
+        odometry = self._true_poses if self._odometry_from_poses and self._truth is not None else None
+        for index, item in enumerate(self._read()):
+            if self._depth.remark:
+                self._note(self._depth.remark)
             if isinstance(item, ImageError):
                 self.skipped += 1
                 first_error = first_error or item
                 continue
-            read += 1
-            yield self._with_odometry(item) if self._odometry_from_poses else item
+            self._given.append(index)
+            yield item if odometry is None else _with_odometry(item, odometry.get(index))
         if first_error:
+            read = len(self._given)
             share = f"{self.skipped} of {read + self.skipped}" if read else f"all {self.skipped}"
             self._note(f"{share} images could not be read; the first: {first_error}")
 
+    def image_at(self, stamp_ns: int) -> Image | None:
+        """The (H, W, 3) uint8 RGB image of exactly that stamp, the first where the clock restarts.
+
+        None if there is none or it is unreadable.
+        """
+        found = np.flatnonzero(self._stamps() == stamp_ns)
+        return self._image(int(found[0])) if len(found) else None
+
+    def image_of(self, number: int) -> Image | None:
+        """The image of the `number`-th frame that the last pass gave, from 0: a stamp may be that of several."""
+        return self._image(self._given[number])
+
+    @property
+    def has_truth(self) -> bool:
+        return self._truth is not None
+
     @cached_property
     def ground_truth(self) -> Trajectory | None:
-        """The true camera poses of those frames that have one; stamps are the frames'. For evaluation only."""
-        if self._reference is None:
+        """The true camera poses of those frames that have one; stamps are the frames'. For evaluation only.
+
+        Frames of several drives may have one stamp: `true_poses` tells them apart.
+        """
+        if self._truth is None:
             return None
-        stamps = self._stamps()
-        truth = self._reference.associate(stamps, self._tolerance_ns)
-        if len(truth) < len(stamps):
-            self._note(f"ground truth covers {len(truth)} of {len(stamps)} frames")
+        stamps, poses = self._stamps(), self._true_poses
+        index = np.array(sorted(poses), np.intp)
+        return Trajectory.sorted(stamps[index], np.array([poses[i] for i in index]).reshape(-1, 4, 4))
+
+    def true_poses(self, sessions: Sequence[Stamps], max_gap_s: float = MAX_GAP_S) -> list[NDArray[np.float64]]:
+        """The true poses (n, 4, 4) of the frames of each session, whose stamps (n,) are ns; NaN where one has none.
+
+        Sessions are the drives in which the frames were taken, in order; stamps may repeat in each. Raises SourceError
+        for a source without truth.
+        """
+        if self._truth is None:
+            raise SourceError(f"{self.name} has no true poses")
+        poses = self._clocked_truth.poses_of(sessions, max_gap_s)
+        covered, count = sum(int(is_known(each).sum()) for each in poses), sum(map(len, sessions))
+        if covered < count:
+            self._note(f"ground truth covers {covered} of {count} frames")
+            if reason := self._clocked_truth.reason(sessions, max_gap_s):
+                self._note(reason)
+        return poses
+
+    @cached_property
+    def _clocked_truth(self) -> ClockedTruth:
+        assert self._truth is not None
+        truth = self._truth.on_clock_of(self._stamps(), self._truth_offset_s)
+        for note in truth.notes:
+            self._note(note)
         return truth
 
-    def _with_odometry(self, frame: Frame) -> Frame:
-        pose = self._reference.at(frame.stamp_ns, self._tolerance_ns) if self._reference else None
-        return replace(frame, odom_from_body=pose)
+    @cached_property
+    def _true_poses(self) -> dict[int, Pose]:
+        """By index of the image."""
+        stamps = self._stamps()
+        runs = runs_of_clock(stamps)
+        of_runs = self.true_poses([stamps[run] for run in runs])
+        return {
+            int(run[i]): poses[i]
+            for run, poses in zip(runs, of_runs, strict=True)
+            for i in np.flatnonzero(is_known(poses))
+        }
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
 
-def stamp_from_seconds(text: str) -> int:
-    """Decimal seconds -> integer ns, exactly: a float has no room for the nanoseconds of today's epoch.
-
-    Raises ValueError where `text` is not a number of seconds that fits in int64 ns.
-    """
-    try:
-        stamp_ns = round(Decimal(text) * 10**9)
-    except (ArithmeticError, ValueError):
-        raise ValueError(f"{text!r} is not a time in seconds") from None
-    if abs(stamp_ns) >= 2**63:
-        raise ValueError(f"{text!r} s is out of range")
-    return stamp_ns
-
-
-def pose_from_quaternion(translation: NDArray[np.float64], quaternion: NDArray[np.float64]) -> Pose:
-    """(4, 4) pose from a translation x y z in m and a quaternion x y z w of any length but zero.
-
-    Raises ValueError where a number is not finite or the quaternion is zero.
-    """
-    if not np.isfinite(translation).all():
-        raise ValueError(f"{translation.tolist()} is not a position")
-    pose = np.eye(4)
-    pose[:3, 3] = translation
-    pose[:3, :3] = quaternion_to_matrix(quaternion)
-    return pose
-
-
-def trajectory_of(poses: dict[int, Pose]) -> Trajectory:
-    """A trajectory from poses by stamp in ns, in any order."""
-    stamps = sorted(poses)
-    return Trajectory(np.array(stamps, np.int64), np.array([poses[stamp] for stamp in stamps]).reshape(-1, 4, 4))
-
-
-def read_tum_trajectory(path: Path | str) -> Trajectory:
-    """A trajectory in the TUM format, one `t tx ty tz qx qy qz qw` a line (s, m, unit quaternion), `#` for comments.
-
-    Raises `SourceError` with file and line.
-    """
-    path, poses = Path(path), {}
-    for line, words in read_rows(path):
-        if len(words) != 8:
-            raise SourceError(f"{path}:{line}: expected 't tx ty tz qx qy qz qw', found {len(words)} words")
-        try:
-            values = np.array(words[1:], np.float64)
-            poses[stamp_from_seconds(words[0])] = pose_from_quaternion(values[:3], values[3:])
-        except ValueError as error:
-            raise SourceError(f"{path}:{line}: {error}") from None
-    if not poses:
-        raise SourceError(f"{path}: holds no poses; expected lines 't tx ty tz qx qy qz qw'")
-    return trajectory_of(poses)
-
-
-def read_rows(path: Path, columns: int = -1) -> Iterator[tuple[int, list[str]]]:
-    """Line number and words of each line that is neither empty nor a `#` comment; `columns` limits the splitting.
-
-    Raises `SourceError` where the file is missing or not text.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        raise SourceError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read as text: {error}") from None
-    for number, text in enumerate(lines, start=1):
-        if text.strip() and not text.lstrip().startswith("#"):
-            yield number, text.split(maxsplit=columns - 1 if columns > 0 else -1)
+def _with_odometry(frame: Frame, world_from_camera: Pose | None) -> Frame:
+    """Of a body that is the camera itself."""
+    return replace(frame, odom_from_body=world_from_camera, odometry_frame=TRUE_ODOMETRY)
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:

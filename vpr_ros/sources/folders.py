@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import read_image
-from vpr_ros.sources.base import (
-    Source,
-    Trajectory,
-    natural_order,
-    read_rows,
-    read_tum_trajectory,
-    stamp_from_seconds,
-    trajectory_of,
-)
+from vpr_ros.sources.base import Source, natural_order
+from vpr_ros.sources.text import read_rows, stamp_from_seconds
+from vpr_ros.sources.truth import Truth, read_truth
 from vpr_ros.types import Camera, Frame, Image, Pose
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -37,16 +33,20 @@ _TUM_CAMERAS = {
 class _ImageFiles(Source):
     """Frames whose images are files, each with a stamp known beforehand."""
 
+    _calibration: Calibration | None = None
+
     def __init__(
         self,
         name: str,
         paths: Sequence[Path],
         stamps: Sequence[int],
-        reference: Trajectory | None,
+        truth: Truth | None,
+        ground_truth_offset_s: float,
         odometry_from_poses: bool,
     ) -> None:
-        super().__init__(name, reference=reference, odometry_from_poses=odometry_from_poses)
-        self._paths = dict(zip(stamps, paths, strict=True))
+        super().__init__(
+            name, truth=truth, ground_truth_offset_s=ground_truth_offset_s, odometry_from_poses=odometry_from_poses
+        )
         self._order = tuple(zip(stamps, paths, strict=True))
         if any(later <= earlier for earlier, later in pairwise(stamps)):
             self._note("stamps do not always increase from image to image")
@@ -54,39 +54,51 @@ class _ImageFiles(Source):
     def __len__(self) -> int:
         return len(self._order)
 
-    def image_at(self, stamp_ns: int) -> Image | None:
-        path = self._paths.get(stamp_ns)
+    def _image(self, index: int) -> Image | None:
         try:
-            return read_image(path) if path else None
+            return read_image(self._order[index][1], self._depth)
         except ImageError:
             return None
 
     def _read(self) -> Iterator[Frame | ImageError]:
         for stamp_ns, path in self._order:
             try:
-                image = read_image(path)
+                image = read_image(path, self._depth)
             except ImageError as error:
                 yield error
             else:
-                yield Frame(stamp_ns, image, self._camera(width=image.shape[1], height=image.shape[0]))
+                yield Frame(stamp_ns, image, self._camera_for(width=image.shape[1], height=image.shape[0]))
 
     def _stamps(self) -> NDArray[np.int64]:
         return np.array([stamp_ns for stamp_ns, _ in self._order], np.int64)
 
-    def _camera(self, width: int, height: int) -> Camera | None:
-        """Intrinsics for an image of that size, where they are known."""
-        return None
+    def _camera_for(self, width: int, height: int) -> Camera | None:
+        """Intrinsics for an image of that size, where they are known and belong to it."""
+        if self._calibration is None:
+            return None
+        judged = camera_for_image(self._calibration, width, height)
+        if judged.why:
+            self._note(str(judged))
+        return judged.camera
 
 
 class KittiSource(_ImageFiles):
     """A sequence of the KITTI odometry benchmark.
 
-    `root/sequences/SS/{times.txt, calib.txt, image_N/%06d.png or .jpg}` and, for ground truth, `root/poses/SS.txt`.
+    `root/sequences/SS/{times.txt, calib.txt, image_N/%06d.png or .jpg}` and, for ground truth, `root/poses/SS.txt`, whose
+    row n is of camera 0 and image n; `ground_truth_file` replaces it, and is of the camera that is read if it has times.
     Raises `SourceError` with file and line where the layout is not that.
     """
 
     def __init__(
-        self, root: Path | str, sequence: str = "00", camera: str = "image_0", *, odometry_from_poses: bool = False
+        self,
+        root: Path | str,
+        sequence: str = "00",
+        camera: str = "image_0",
+        ground_truth_file: Path | str = "",
+        *,
+        ground_truth_offset_s: float = 0.0,
+        odometry_from_poses: bool = False,
     ) -> None:
         root = Path(root)
         folder = root / "sequences" / sequence
@@ -96,36 +108,38 @@ class KittiSource(_ImageFiles):
         numbers = [int(path.stem) for path in paths]
         if numbers[-1] >= len(stamps):
             raise SourceError(f"{times}: has {len(stamps)} lines, but there is an image {paths[-1].name}")
-        self._k, camera0_from_camera = _kitti_calibration(folder / "calib.txt", camera)
-        reference = None
-        if (poses := root / "poses" / f"{sequence}.txt").exists():
-            world_from_camera0 = _kitti_poses(poses)
-            if numbers[-1] >= len(world_from_camera0):
-                raise SourceError(
-                    f"{poses}: has {len(world_from_camera0)} lines, but there is an image {paths[-1].name}"
-                )
-            reference = trajectory_of({stamps[n]: world_from_camera0[n] @ camera0_from_camera for n in numbers})
+        self._calibration, camera0_from_camera = _kitti_calibration(folder / "calib.txt", camera)
+        truth = None
+        if ground_truth_file or (poses := root / "poses" / f"{sequence}.txt").exists():
+            truth = _of_numbers(read_truth(ground_truth_file or poses), numbers, camera0_from_camera)
         super().__init__(
-            f"KITTI {sequence} {camera}", paths, [stamps[n] for n in numbers], reference, odometry_from_poses
+            f"KITTI {sequence} {camera}",
+            paths,
+            [stamps[n] for n in numbers],
+            truth,
+            ground_truth_offset_s,
+            odometry_from_poses,
         )
-        if self._k is None:
+        if self._calibration is None:
             self._note(f"{folder / 'calib.txt'} is missing: the camera's intrinsics are unknown")
-
-    def _camera(self, width: int, height: int) -> Camera | None:
-        if self._k is None:
-            return None
-        fx, fy, cx, cy = self._k
-        return Camera(fx, fy, cx, cy, width, height)
 
 
 class TumSource(_ImageFiles):
-    """A recording of the TUM RGB-D benchmark: `root/rgb.txt` ("timestamp path" a line), optional `groundtruth.txt`.
+    """A recording of the TUM RGB-D benchmark: `root/rgb.txt` ("timestamp path" a line), optional `groundtruth.txt`, which
+    `ground_truth_file` replaces.
 
-    Intrinsics are the benchmark's where the folder's name tells the camera (`freiburg1`, `fr1`, ...) and images are
-    640 x 480, else None. Raises `SourceError` with file and line where the layout is not that.
+    Intrinsics are the benchmark's where the folder's name tells the camera (`freiburg1`, `fr1`, ...).
+    Raises `SourceError` with file and line where the layout is not that.
     """
 
-    def __init__(self, root: Path | str, *, odometry_from_poses: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        ground_truth_file: Path | str = "",
+        *,
+        ground_truth_offset_s: float = 0.0,
+        odometry_from_poses: bool = False,
+    ) -> None:
         root = Path(root)
         stamps, paths = [], []
         for line, words in read_rows(root / "rgb.txt", columns=2):
@@ -136,27 +150,29 @@ class TumSource(_ImageFiles):
                 raise SourceError(f"{root / 'rgb.txt'}:{line}: expected 'timestamp path'") from None
         if not paths:
             raise SourceError(f"{root / 'rgb.txt'}: lists no images")
-        truth = root / "groundtruth.txt"
-        reference = read_tum_trajectory(truth) if truth.exists() else None
-        super().__init__(root.resolve().name, paths, stamps, reference, odometry_from_poses)
-
-    def _camera(self, width: int, height: int) -> Camera | None:
+        poses = Path(ground_truth_file or root / "groundtruth.txt")
+        truth = read_truth(poses) if ground_truth_file or poses.exists() else None
+        super().__init__(root.resolve().name, paths, stamps, truth, ground_truth_offset_s, odometry_from_poses)
         for number, camera in _TUM_CAMERAS.items():
-            named = f"freiburg{number}" in self.name or f"fr{number}" in self.name
-            if named and (width, height) == (camera.width, camera.height):
-                return camera
-        return None
+            if f"freiburg{number}" in self.name or f"fr{number}" in self.name:
+                self._calibration = Calibration.of_camera(camera, f"the benchmark's freiburg{number}")
 
 
 class FolderSource(_ImageFiles):
     """The images of one folder in natural order (`9.png` before `10.png`), frame i at i / `rate_hz` seconds.
 
-    `poses`: a file in the TUM format on that same clock, for ground truth.
+    `ground_truth_file`: poses on that same clock, or a row for each image (see `sources/truth.py`).
     Raises `SourceError` where there are no images or `rate_hz` is not positive.
     """
 
     def __init__(
-        self, root: Path | str, rate_hz: float = 10.0, poses: Path | str = "", *, odometry_from_poses: bool = False
+        self,
+        root: Path | str,
+        rate_hz: float = 10.0,
+        ground_truth_file: Path | str = "",
+        *,
+        ground_truth_offset_s: float = 0.0,
+        odometry_from_poses: bool = False,
     ) -> None:
         root = Path(root)
         if not 0 < rate_hz <= 1e9:
@@ -165,8 +181,8 @@ class FolderSource(_ImageFiles):
         if not paths:
             raise SourceError(f"{root}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
         stamps = [round(i * 1_000_000_000 / rate_hz) for i in range(len(paths))]
-        reference = read_tum_trajectory(poses) if poses else None
-        super().__init__(root.resolve().name, paths, stamps, reference, odometry_from_poses)
+        truth = read_truth(ground_truth_file) if ground_truth_file else None
+        super().__init__(root.resolve().name, paths, stamps, truth, ground_truth_offset_s, odometry_from_poses)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -200,8 +216,8 @@ def _kitti_stamps(path: Path) -> list[int]:
     return stamps
 
 
-def _kitti_calibration(path: Path, camera: str) -> tuple[tuple[float, float, float, float] | None, Pose]:
-    """(fx, fy, cx, cy) of a camera and camera0_from_camera, from its line `PN:` of 3 x 4 projection numbers."""
+def _kitti_calibration(path: Path, camera: str) -> tuple[Calibration | None, Pose]:
+    """Of a camera, and camera0_from_camera, from its line `PN:` of 3 x 4 projection numbers. The size is not in the file."""
     if not path.exists():
         return None, np.eye(4)
     key = f"P{camera[-1]}:"
@@ -214,13 +230,18 @@ def _kitti_calibration(path: Path, camera: str) -> tuple[tuple[float, float, flo
             # P = K [I | t] takes points of camera 0 to pixels of this one.
             camera0_from_camera = np.eye(4)
             camera0_from_camera[:3, 3] = -np.linalg.solve(k, projection[:, 3])
-            return (k[0, 0].item(), k[1, 1].item(), k[0, 2].item(), k[1, 2].item()), camera0_from_camera
+            calibration = Calibration(None, None, k=tuple(k.ravel().tolist()), name=f"{path.name}, {key}")
+            return calibration, camera0_from_camera
     raise SourceError(f"{path}: has no line {key!r} for {camera}")
 
 
-def _kitti_poses(path: Path) -> list[Pose]:
-    bottom = [[0.0, 0.0, 0.0, 1.0]]
-    return [np.vstack((_matrix_3x4(path, line, words), bottom)) for line, words in read_rows(path)]
+def _of_numbers(truth: Truth, numbers: Sequence[int], camera0_from_camera: Pose) -> Truth:
+    """Of rows without a time, those of the images with these numbers, and of their camera; NaN where there are fewer."""
+    if truth.times is not None:
+        return truth
+    poses = np.full((max(*numbers, len(truth.poses)) + 1, 4, 4), np.nan)
+    poses[: len(truth.poses)] = truth.poses @ camera0_from_camera
+    return replace(truth, poses=poses[np.array(numbers)])
 
 
 def _matrix_3x4(path: Path, line: int, words: list[str]) -> NDArray[np.float64]:

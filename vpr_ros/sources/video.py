@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError, SourceError
-from vpr_ros.sources.base import Source, read_tum_trajectory
+from vpr_ros.sources.base import Source
+from vpr_ros.sources.truth import read_truth
 from vpr_ros.types import Frame, Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
@@ -21,15 +22,25 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".m
 class VideoSource(Source):
     """The frames of a video, stamped with their time since its start; stamps always increase.
 
-    `ground_truth_file`: poses in the TUM format on that same clock. Raises `SourceError` where the video does not open.
+    `ground_truth_file`: poses on that same clock, or a row for each image (see `sources/truth.py`). Raises `SourceError`
+    where the video does not open.
     """
 
     def __init__(
-        self, path: Path | str, ground_truth_file: Path | str = "", *, odometry_from_poses: bool = False
+        self,
+        path: Path | str,
+        ground_truth_file: Path | str = "",
+        *,
+        ground_truth_offset_s: float = 0.0,
+        odometry_from_poses: bool = False,
     ) -> None:
         self._path = Path(path)
-        reference = read_tum_trajectory(ground_truth_file) if ground_truth_file else None
-        super().__init__(self._path.name, reference=reference, odometry_from_poses=odometry_from_poses)
+        super().__init__(
+            self._path.name,
+            truth=read_truth(ground_truth_file) if ground_truth_file else None,
+            ground_truth_offset_s=ground_truth_offset_s,
+            odometry_from_poses=odometry_from_poses,
+        )
         with self._open() as video:
             # A container's count is a hint: it can be absent (negative) or wrong.
             self._announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -37,13 +48,10 @@ class VideoSource(Source):
     def __len__(self) -> int:
         return self._announced
 
-    def image_at(self, stamp_ns: int) -> Image | None:
-        index = int(np.searchsorted(self._all_stamps, stamp_ns))
-        if index == len(self._all_stamps) or self._all_stamps[index] != stamp_ns:
-            return None
+    def _image(self, index: int) -> Image | None:
         with self._open() as video:
             video.set(cv2.CAP_PROP_POS_FRAMES, index)
-            if video.grab() and _position_ns(video) == stamp_ns:
+            if video.grab() and _position_ns(video) == self._all_stamps[index]:
                 return _retrieve(video)
         # Seeking lands on the wrong frame in some codecs: then decode from the start.
         with self._open() as video:

@@ -48,9 +48,21 @@ def test_a_drive_without_its_later_images_is_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["1 0 0 0 0 1 0 0 0 0 1", "1 0 0 0 0 1 0 0 0 0 1 x", "1 0 0 0 0 1 0 0 0 0 1 nan"])
-def test_a_pose_of_other_than_twelve_numbers_is_refused_by_line(tmp_path: Path, line: str) -> None:
-    write_drive(tmp_path, [LINE.format(x=0, z=0), line])
-    with pytest.raises(SourceError, match=r"poses/00\.txt:2: expected 12 numbers, a 3 x 4 matrix by rows"):
+def test_a_row_that_is_no_pose_leaves_its_image_out_and_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    write_drive(tmp_path, [LINE.format(x=0, z=0), line, LINE.format(x=2, z=0)])
+    (images,) = Kitti().read(tmp_path)
+    assert [path.name for path in images.paths] == ["000000.png", "000002.png"]
+    np.testing.assert_allclose(images.positions_m[:, 0], [0, 2])
+    assert (
+        "00.txt: 1 of 3 rows hold no pose and are not used; the first, line 2: expected 12" in capsys.readouterr().err
+    )
+
+
+def test_a_file_without_a_pose_is_refused_by_line(tmp_path: Path) -> None:
+    write_drive(tmp_path, ["1 0 0 0 0 1 0 0 0 0 1 nan"])
+    with pytest.raises(SourceError, match=r"poses/00\.txt:1: expected 12 numbers, a 3 x 4 matrix by rows"):
         Kitti().read(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,10 @@ from training.data.image_set import ImageSet
 from training.data.planar import planar_pose
 from training.data.protocol import Part, Positives, Protocol, within_metres
 from training.data.readers.base import Reader
-from training.data.readers.tables import read_matrix
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import read_rows
 from vpr_ros.sources.folders import image_files
+from vpr_ros.sources.truth import read_truth
+from vpr_ros.trajectory import is_known
 
 UP = (0.0, -1.0, 0.0)
 """The world is the first left camera: x right, y down, z forward."""
@@ -46,6 +47,7 @@ class Kitti(Reader):
             raise SourceError(f"{folder}: holds no images named like 000000.png from {self.first} to {last}")
         if numbers[-1] >= len(poses):
             raise SourceError(f"{truth}: has {len(poses)} poses, but there is an image {frames[numbers[-1]].name}")
+        numbers = [n for n, known in zip(numbers, is_known(poses[numbers]), strict=True) if known]
         positions, headings = planar_pose(poses[numbers], UP)
         name = f"KITTI {self.sequence} {self.camera} frames {numbers[0]}-{numbers[-1]}"
         return [ImageSet.of(name, [frames[n] for n in numbers], positions_m=positions, headings_rad=headings)]
@@ -88,7 +90,10 @@ def _before(positives: Positives, stop: NDArray[np.int64]) -> Positives:
 
 
 def _poses(path: Path) -> NDArray[np.float64]:
-    """(N, 4, 4) world_from_camera."""
-    poses = [read_matrix(words, (3, 4), path, line) for line, words in read_rows(path)]
-    bottom = np.broadcast_to([0.0, 0.0, 0.0, 1.0], (len(poses), 1, 4))
-    return np.concatenate([np.reshape(poses, (-1, 3, 4)), bottom], axis=1)
+    """(N, 4, 4) world_from_camera, NaN where a row is none, which is printed. Raises SourceError for rows that have times."""
+    truth = read_truth(path)
+    for note in truth.notes:
+        print(note, file=sys.stderr)
+    if truth.times is not None:
+        raise SourceError(f"{path}: expected rows of 12 numbers, one for each image")
+    return truth.poses

@@ -18,8 +18,9 @@ from training.data.protocol import Part, Protocol, within_frames
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import natural_order, read_rows
+from vpr_ros.sources.base import natural_order
 from vpr_ros.sources.folders import IMAGE_SUFFIXES
+from vpr_ros.sources.text import read_rows
 
 CLEAN_NAMES = "cleanImageNames.txt"
 """Beside the seasons' folders: the 27,592 of 35,768 frames outside tunnels and stations, one file name a line."""

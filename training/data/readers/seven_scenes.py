@@ -17,7 +17,7 @@ from training.data.protocol import Part, Positives, Protocol
 from training.data.readers.base import Reader
 from training.data.readers.tables import read_matrix
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import read_rows
+from vpr_ros.sources.text import read_rows
 from vpr_ros.types import Camera
 
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")

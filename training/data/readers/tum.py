@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,9 @@ from training.data.image_set import ImageSet, Surfaces
 from training.data.planar import planar_pose
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.ground_truth import nearest_indices
-from vpr_ros.sources.base import read_rows, read_tum_trajectory, stamp_from_seconds
+from vpr_ros.sources.text import read_rows, stamp_from_seconds
+from vpr_ros.sources.truth import read_truth
+from vpr_ros.trajectory import Trajectory, nearest
 from vpr_ros.types import Camera
 
 UP = (0.0, 0.0, 1.0)
@@ -26,9 +28,9 @@ UP = (0.0, 0.0, 1.0)
 class Tum(Reader):
     """One recording: `rgb.txt`, `depth.txt` ("timestamp path" a line) and `groundtruth.txt`.
 
-    Images without depth and a pose within `tolerance_s` are left out. `camera` is that of the depth images, which are
-    registered to the colour images; it is scaled to their size. The default is the benchmark's fr1 without its lens
-    distortion.
+    Images without depth and a pose within `tolerance_s` are left out; what is wrong with `groundtruth.txt` is printed. `camera`
+    is that of the depth images, which are registered to the colour images; it is scaled to their size. The default is the
+    benchmark's fr1 without its lens distortion.
     """
 
     kind: Literal["tum"] = "tum"
@@ -40,10 +42,14 @@ class Tum(Reader):
         root = data_root / self.path
         stamps, images = _listed(root, "rgb.txt")
         depth_stamps, depths = _listed(root, "depth.txt")
-        truth = read_tum_trajectory(root / "groundtruth.txt")
+        truth_file = read_truth(root / "groundtruth.txt")
+        recorded = truth_file.on_clock_of(stamps)
+        for note in (*truth_file.notes, *recorded.notes):
+            print(note, file=sys.stderr)
+        truth = Trajectory.sorted(recorded.stamps, recorded.poses)
         tolerance_ns = round(self.tolerance_s * 1e9)
-        of_depth = nearest_indices(depth_stamps, stamps, tolerance_ns)
-        of_pose = nearest_indices(truth.stamps, stamps, tolerance_ns)
+        of_depth = nearest(depth_stamps, stamps, tolerance_ns)
+        of_pose = nearest(truth.stamps, stamps, tolerance_ns)
         kept = np.flatnonzero((of_depth >= 0) & (of_pose >= 0))
         if len(kept) == 0:
             raise SourceError(f"{root}: no image has depth and a pose within {self.tolerance_s:g} s")

@@ -22,6 +22,7 @@ def findings(graph: Graph, transport: str, max_odometry_age_s: float, odometry: 
         graph_finding(graph),
         messages_finding(),
         *image_findings(graph, transport),
+        *type_findings(graph),
         camera_info_finding(graph, transport),
         odometry_finding(graph, transport, max_odometry_age_s, odometry),
         clock_finding(graph, transport),
@@ -37,6 +38,34 @@ def graph_finding(graph: Graph) -> Finding:
         domain = "$ROS_DOMAIN_ID $ROS_AUTOMATIC_DISCOVERY_RANGE $RMW_IMPLEMENTATION"
         return Finding("ros graph", Level.WARNING, found, f"echo {domain}    # the same where the robot runs?")
     return Finding("ros graph", Level.OK, said)
+
+
+_TYPED = {"Image": "image", "CompressedImage": "image", "CameraInfo": "camera_info", "Odometry": "odom"}
+"""What findings about a type of message are called."""
+
+
+def type_findings(graph: Graph) -> list[Finding]:
+    """Whom do topics of two types keep apart?"""
+    found = []
+    for wanted in graph.streams:
+        offered = [s for s in graph.streams if s.topic == wanted.topic and s.type != wanted.type and s.publishers]
+        if wanted.publishers and offered and wanted.type < offered[0].type:
+            said = f"{wanted.topic} is published as {wanted.kind} and as {offered[0].kind}: who hears which is chance"
+            found.append(
+                Finding(_TYPED[wanted.kind], Level.WARNING, said, f"ros2 topic info -v {wanted.topic}    # rename one")
+            )
+        if offered and wanted.subscriptions and not wanted.publishers:
+            who = " and ".join(sorted({endpoint.node for endpoint in wanted.subscriptions}))
+            said = f"{who} wants {wanted.topic} as {wanted.kind}, and it is published as {offered[0].kind}: nothing arrives"
+            found.append(
+                Finding(
+                    _TYPED[wanted.kind],
+                    Level.WARNING,
+                    said,
+                    f"ros2 topic info -v {wanted.topic}    # another topic there",
+                )
+            )
+    return found
 
 
 def messages_finding() -> Finding:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import PurePosixPath
+from typing import Any
 
 from rclpy.qos import ReliabilityPolicy
 
@@ -42,7 +44,7 @@ def _image_finding(stream: Stream, seconds: float) -> Finding:
         return Finding("image", Level.WARNING, f"{said}; {why}", _fix_of_silence(stream))
     said += f"; {stream.rate}"
     try:
-        said += f", {_size(stream)}"
+        said += f", {_picture(stream)}"
     except ImageError as error:
         fix = "ros2 topic list -t | grep -i image    # another topic of that camera"
         return Finding("image", Level.WARNING, f"{said}; cannot be used: {error}", fix)
@@ -60,14 +62,24 @@ def _fix_of_silence(stream: Stream) -> str:
     return f"ros2 topic hz {stream.topic}"
 
 
-def _size(stream: Stream) -> str:
+def _picture(stream: Stream) -> str:
     """`640x480 rgb8`, of the first message. Raises ImageError for what our node cannot decode."""
-    from vpr_ros.images import decode_compressed, decode_image  # OpenCV may be what is broken
+    from vpr_ros.images import BitDepth  # OpenCV may be what is broken
 
+    depth = BitDepth()
+    width, height = _size(stream, depth)
     message = stream.message()
-    is_raw = stream.kind == "Image"
-    picture = decode_image(message) if is_raw else decode_compressed(message)
-    return f"{picture.shape[1]}x{picture.shape[0]} {message.encoding if is_raw else message.format}"
+    said = f"{width}x{height} {message.encoding if stream.kind == 'Image' else message.format}"
+    return f"{said} ({depth.remark})" if depth.remark else said
+
+
+def _size(stream: Stream, depth: Any = None) -> tuple[int, int]:
+    """Width and height in px of the first message. Raises ImageError for what our node cannot decode."""
+    from vpr_ros.images import decode_compressed, decode_image
+
+    decode = decode_image if stream.kind == "Image" else decode_compressed
+    image = decode(stream.message(), depth)
+    return image.shape[1], image.shape[0]
 
 
 def camera_info_finding(graph: Graph, transport: str = "raw") -> Finding:
@@ -89,10 +101,18 @@ def camera_info_finding(graph: Graph, transport: str = "raw") -> Finding:
     message = found.message()
     if message is None:
         return Finding("camera_info", Level.WARNING, f"{said}; nothing came", f"ros2 topic echo --once {found.topic}")
-    from vpr_ros.images import camera_from_info
+    from vpr_ros.calibration import Calibration, camera_for_image, is_rectified
 
-    camera = camera_from_info(message)
-    if camera is None:
-        why = f"{said}; not calibrated, or distortion model {message.distortion_model!r} is not known: no relative pose"
-        return Finding("camera_info", Level.WARNING, why, calibrate)
-    return Finding("camera_info", Level.OK, f"{said}; {found.rate}, {camera.width}x{camera.height}, calibrated")
+    calibration = Calibration.of_info(message)
+    size, of_image = calibration.announced_size, ""
+    if image is not None and image.first:
+        with suppress(ImageError):  # that it cannot be decoded is another finding
+            size, of_image = _size(image), f" for {image.topic}"
+    judged = camera_for_image(calibration, *size, rectified=image is not None and is_rectified(image.topic))
+    if judged.camera is None:
+        return Finding("camera_info", Level.WARNING, f"{said}{of_image}; {judged}", calibrate)
+    remark = f" ({judged})" if judged.why else ""
+    camera = judged.camera
+    return Finding(
+        "camera_info", Level.OK, f"{said}; {found.rate}, {camera.width}x{camera.height}, calibrated{of_image}{remark}"
+    )

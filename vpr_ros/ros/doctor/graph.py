@@ -98,18 +98,22 @@ class Stream:
         """Why a subscription (our node's, unless given) hears nothing of some publisher; empty if it hears all."""
         return next((why for e in self.publishers if (why := mismatch(e.qos, subscription))), "")
 
+    def stamp_ns(self) -> int | None:
+        """Of the first message; None if there was none."""
+        message = self.message()
+        if message is None:
+            return None
+        # not by vpr_ros.ros.messages: that needs OpenCV and vpr_msgs, which may be what is broken
+        return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
     def message(self) -> Any:
         """The first message, None if there was none."""
         return deserialize_message(self.first, KINDS[self.type]) if self.first else None
 
     def lag_s(self) -> float | None:
         """How far the first message's stamp lay behind the system's clock when it came."""
-        message = self.message()
-        if message is None:
-            return None
-        # not by vpr_ros.ros.messages: that needs OpenCV and vpr_msgs, which may be what is broken
-        stamp = message.header.stamp
-        return self.first_s - stamp.sec - stamp.nanosec / 1e9
+        stamp_ns = self.stamp_ns()
+        return None if stamp_ns is None else self.first_s - stamp_ns * 1e-9
 
 
 @dataclass(frozen=True, slots=True)

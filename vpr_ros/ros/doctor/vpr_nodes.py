@@ -23,6 +23,11 @@ def node_findings(graph: Graph, transport: str = "raw") -> list[Finding]:
 
 
 def _node_finding(node: VprNode, graph: Graph, transport: str) -> Finding:
+    if node.state == "finalized":
+        found = f"{node.name} was shut down for good (finalized): no image is used, and only a new process can start"
+        return Finding(
+            "vpr node", Level.ERROR, found, f"pgrep -af vpr_node    # end it, then: {launch_line(graph, transport)}"
+        )
     if node.state and node.state != "active":
         found = f"{node.name} is {node.state}: no image is used"
         level, step = (Level.ERROR, "configure") if node.state == "unconfigured" else (Level.WARNING, "activate")

@@ -10,6 +10,7 @@ from typing import Any
 
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -71,13 +72,17 @@ class Watcher(Node):
                 if kind not in KINDS or topic.endswith("/compressedDepth"):
                     continue
                 stream = self._streams.setdefault((topic, kind), Stream(topic, kind))
-                if stream.is_watched or not self.count_publishers(topic):
+                # of this type: DDS refuses a second type of a topic within one process
+                if stream.is_watched or not self._endpoints(self.get_publishers_info_by_topic(topic), kind):
                     continue
                 if stream.is_image:
                     if watched_images == MOST_IMAGE_TOPICS:
                         continue
                     watched_images += 1
-                self.create_subscription(KINDS[kind], topic, stream.on_message, self._qos, raw=True)
+                try:
+                    self.create_subscription(KINDS[kind], topic, stream.on_message, self._qos, raw=True)
+                except RCLError:  # it is published as two types, and the other one is watched
+                    continue
                 stream.is_watched = is_new = True
         return is_new
 
