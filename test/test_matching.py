@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vpr_ros.config import ExclusionConfig
@@ -62,6 +62,7 @@ late_drives = st.lists(
 )
 
 
+@example([("a", 0, 0, True), ("b", 0, 10, False), ("a", 20, 0, False)], 0, 1, 0, 0)
 @given(late_drives, st.integers(0, 60), st.integers(0, 40), st.integers(0, 6), st.integers(0, 3))
 def test_no_excluded_keyframe_is_eligible_however_late_the_cameras_of_a_rig_are(
     drive: list[tuple[str, int, int, bool]], time_s: int, distance_m: int, count: int, first_id: int

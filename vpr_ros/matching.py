@@ -38,8 +38,10 @@ def eligible_stop(
         keyframe = keyframes[i]
         if of_camera < config.count or _is_recent(keyframe, now, config):
             stop = i
-        elif now.elapsed_ns - keyframe.elapsed_ns >= (config.time_s + jitter_s) * 1e9:
-            break  # and so are all before it
+        elif now.elapsed_ns - keyframe.elapsed_ns >= (config.time_s + jitter_s) * 1e9 and (
+            now.travelled_m is None or keyframe.travelled_m is not None
+        ):
+            break  # and so are all before it; without a path of its own it tells nothing of theirs
         of_camera += keyframe.camera_name == now.camera_name
     return stop
 

@@ -20,10 +20,10 @@ from vpr_ros.types import PlaceMatch
 
 
 class Counts(NamedTuple):
-    """Of the images of one camera: all, those too late, those without an answer, those without a stamp."""
+    """Of the images of one camera: all, those that were answered, those that cannot be, those without a stamp."""
 
     received: int = 0
-    dropped: int = 0
+    answered: int = 0
     skipped: int = 0
     unstamped: int = 0
 
@@ -36,6 +36,7 @@ class Stream:
     """Where images are expected; empty: nowhere."""
     received: int = 0
     dropped: int = 0
+    answered: int = 0
     skipped: int = 0
     last_skip: str = ""
     unstamped: int = 0
@@ -53,7 +54,7 @@ class Stream:
     """What the images of the last interval with any were good for."""
 
     def counts(self) -> Counts:
-        return Counts(self.received, self.dropped, self.skipped, self.unstamped)
+        return Counts(self.received, self.answered, self.skipped, self.unstamped)
 
     def skip(self, reason: str) -> None:
         """An image got no answer."""
@@ -171,11 +172,11 @@ class Diagnostics:
 
     def _usefulness(self, stream: Stream) -> tuple[bytes, str]:
         """Of the images since the last look; to receive them is not enough."""
-        received, dropped, skipped, unstamped = (
+        _, answered, skipped, unstamped = (
             now - before for now, before in zip(stream.counts(), stream.before, strict=True)
         )
-        if 2 * skipped > received - dropped:
-            level = DiagnosticStatus.ERROR if skipped >= received - dropped else DiagnosticStatus.WARN
+        if skipped > answered:
+            level = DiagnosticStatus.WARN if answered else DiagnosticStatus.ERROR
             return level, f"receiving, but most images get no answer: {stream.last_skip}"
         if unstamped:
             return DiagnosticStatus.WARN, "receiving images without a stamp: the time of reception stands in"

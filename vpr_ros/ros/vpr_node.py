@@ -296,6 +296,7 @@ class VprNode(LifecycleNode):
                 self._skip(frame.camera_name, answer)
                 continue
             self._diagnostics.count(answer)
+            self._diagnostics.streams[frame.camera_name].answered += 1
             self._stopwatch.add("end to end", (time.monotonic_ns() - batch[frame.camera_name][2]) * 1e-9)
             if answer.mask is not None and self._is_attention_watched(frame.camera_name):
                 with self._stopwatch("attention"):
