@@ -41,7 +41,7 @@ def eligible_stop(
         elif now.elapsed_ns - keyframe.elapsed_ns >= (config.time_s + jitter_s) * 1e9 and (
             now.travelled_m is None or keyframe.travelled_m is not None
         ):
-            break  # and so are all before it; without a path of its own it tells nothing of theirs
+            break  # and so are all before it, if its path bounds theirs
         of_camera += keyframe.camera_name == now.camera_name
     return stop
 
