@@ -68,10 +68,11 @@ def test_stamps_that_never_change_are_an_error_and_not_ok(node: NodeUnderTest) -
 
     def is_reported() -> bool:
         outlet.publish(image_msg(view(1), 100 * S))
-        return "most images get no answer" in node.ears.status_of("stream")
+        is_error = node.ears.diagnostics["vpr: stream"].level == b"\x02"
+        return is_error and "most images get no answer" in node.ears.status_of("stream")
 
+    wait_until(lambda: node.ears.status_of("stream"), timeout_s=60)
     wait_until(is_reported, timeout_s=60, what=node.text)
-    assert node.ears.diagnostics["vpr: stream"].level == b"\x02"
     assert "is not newer than" in node.ears.status_of("stream")
 
 
