@@ -298,7 +298,7 @@ class LoopDetector:
     @property
     def static_shares(self) -> dict[str, float]:
         """How much of each camera's picture was learnt never to change while the robot moves, from 0 to 1."""
-        return {camera: region.share for camera, region in self._static_regions.items()}
+        return {camera: region.share for camera, region in list(self._static_regions.items())}  # another thread may ask
 
     @property
     def notes(self) -> list[str]:

@@ -19,7 +19,7 @@ from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix, rotati
 from vpr_ros.types import FrameRef, PlaceMatch, Pose
 
 _PAIRS_HEADER = (
-    "# query_stamp match_stamp similarity inliers tx ty tz qx qy qz qw (match_from_query, unit translation) "
+    "# query_stamp match_stamp similarity inliers tx ty tz qx qy qz qw (match_from_query; translation of length 1 or 0) "
     "query_session match_session"
 )
 _SESSION = "# session "
@@ -124,7 +124,7 @@ def write_g2o(
     and the closures are between cameras: a back end has to be told where the camera sits.
 
     Vertex ids count the frames by session and stamp, and comments name both. An edge of a closure leads from the match to the
-    query, in camera frames, with the unit translation of `match_from_query` and the inverse of its covariance; one of
+    query, in camera frames, with the translation of `match_from_query`, of length 1 or 0, and the inverse of its covariance; one of
     odometry errs by `drift_per_m` of its length (and by as much of its angle). Rotations are in radians, as GTSAM and
     Ceres read them (g2o itself measures half of the angle). Closures without a pose or without a positive definite
     covariance are left out and counted in a comment.

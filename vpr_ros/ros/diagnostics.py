@@ -197,7 +197,7 @@ class Diagnostics:
                 "last event": self._last_event or "none",
             }
             values |= {
-                f"ignored, for it never changes {camera} (%)".replace("  ", " "): f"{100 * share:.0f}"
+                f"never changes, ignored{' ' if camera else ''}{camera} (%)": f"{100 * share:.0f}"
                 for camera, share in self._detector.static_shares.items()
             }
             values |= {f"{kind} events": count for kind, count in self._events.items()}

@@ -17,7 +17,7 @@ from vpr_msgs.msg import KeyframeRef, LoopClosure, PlaceMatchArray
 from vpr_msgs.msg import PlaceMatch as PlaceMatchMsg
 
 from vpr_ros.images import overlay
-from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix
+from vpr_ros.rotations import matrix_to_quaternion, pose_from_quaternion
 from vpr_ros.types import Candidate, Frame, Keyframe, Mask, MatchStatus, PlaceMatch, Pose, Verification
 
 
@@ -30,12 +30,9 @@ def stamp_ns(time: Time) -> int:
 
 
 def pose_from_msg(pose: PoseMsg) -> Pose:
-    """(4, 4) of a geometry_msgs/Pose. Raises ValueError for a quaternion of zero or not finite length."""
+    """(4, 4) of a geometry_msgs/Pose. Raises ValueError where a number is not finite or the quaternion is zero."""
     q, p = pose.orientation, pose.position
-    matrix = np.eye(4)
-    matrix[:3, :3] = quaternion_to_matrix(np.array([q.x, q.y, q.z, q.w]))
-    matrix[:3, 3] = p.x, p.y, p.z
-    return matrix
+    return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
 def pose_to_msg(pose: Pose) -> PoseMsg:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +80,8 @@ class BagSource(Source):
             odometry_from_poses=odometry_from_poses,
         )
         self._add_notes(bag)
-        if self._odometry is not None and self._odometry.unusable:
-            total = self._odometry.unusable + len(self._odometry.poses)
-            self._note(f"{odom_topic}: {self._odometry.unusable} of {total} messages hold no pose and are not used")
+        if self._odometry is not None and self._odometry.note:
+            self._note(self._odometry.note)
 
     def __len__(self) -> int:
         return self._count
@@ -226,7 +225,7 @@ class _Odometry:
     stamps: NDArray[np.int64]
     poses: tuple[Pose, ...]
     frames: tuple[str, ...]
-    unusable: int
+    note: str
 
     def at(self, stamp_ns: int) -> tuple[Pose | None, str]:
         index = int(nearest(self.stamps, np.array([stamp_ns], np.int64), ODOMETRY_TOLERANCE_NS)[0])
@@ -235,36 +234,42 @@ class _Odometry:
 
 def _odometry(bag: Bag, topic: str) -> _Odometry:
     _check_topic(bag, topic, "odom_topic", (ODOMETRY,))
-    found: dict[int, tuple[Pose, str]] = {}
-    unusable = 0
-    for message in bag.messages([topic]):
-        try:
-            content = _deserialized(message, ODOMETRY)
-            found[_stamp_ns(message)] = _pose(content), f"{content.header.frame_id}/{content.child_frame_id}"
-        except (ImageError, ValueError):
-            unusable += 1
-    stamps = sorted(found)
-    poses, frames = [found[stamp][0] for stamp in stamps], [found[stamp][1] for stamp in stamps]
-    return _Odometry(np.array(stamps, np.int64), tuple(poses), tuple(frames), unusable)
+    posed, note = _posed(bag, topic)
+    last = {one.stamp_ns: one for one in posed}  # of equal stamps
+    stamps = sorted(last)
+    poses = tuple(last[stamp].pose for stamp in stamps)
+    return _Odometry(np.array(stamps, np.int64), poses, tuple(last[stamp].frames for stamp in stamps), note)
 
 
 def _truth(bag: Bag, topic: str) -> Truth:
     """The poses of a topic in the order of the bag: the clock of their stamps may restart."""
     _check_topic(bag, topic, "ground_truth_topic", _TRUTH_TYPES)
-    kind = bag.topics[topic].type
-    stamps, poses, unusable = [], [], 0
+    posed, note = _posed(bag, topic)
+    if not posed:
+        raise SourceError(f"{bag.path}: {topic} holds no readable pose")
+    stamps, poses = tuple(one.stamp_ns for one in posed), np.array([one.pose for one in posed])
+    return Truth(topic, stamps, poses, (note,) if note else (), unit="s")
+
+
+class _Posed(NamedTuple):
+    stamp_ns: int
+    pose: Pose
+    frames: str
+    """`frame_id/child_frame_id`."""
+
+
+def _posed(bag: Bag, topic: str) -> tuple[list[_Posed], str]:
+    """The poses of a topic in the order of the bag, and a note on messages that hold none; empty where all do."""
+    kind, posed, unusable = bag.topics[topic].type, [], 0
     for message in bag.messages([topic]):
         try:
-            poses.append(_pose(_deserialized(message, kind)))
+            content = _deserialized(message, kind)
+            frames = f"{content.header.frame_id}/{getattr(content, 'child_frame_id', '')}"
+            posed.append(_Posed(_stamp_ns(message), _pose(content), frames))
         except (ImageError, ValueError):
             unusable += 1
-            continue
-        stamps.append(_stamp_ns(message))
-    if not poses:
-        raise SourceError(f"{bag.path}: {topic} holds no readable pose")
-    total = len(poses) + unusable
-    notes = (f"{topic}: {unusable} of {total} messages hold no pose and are not used",) if unusable else ()
-    return Truth(topic, tuple(stamps), np.array(poses), notes, unit="s")
+    total = len(posed) + unusable
+    return posed, f"{topic}: {unusable} of {total} messages hold no pose and are not used" if unusable else ""
 
 
 def _pose(message: Any) -> Pose:
