@@ -36,7 +36,7 @@ Rays = NDArray[np.float64]
 LEAST_PAIRS = 8
 WIDTHS = (4.0, 2.5, 1.5, 1.0)
 """Of the loss while starts are refined, in units of the noise. Guesses that fit some pairs well already are refined at 1."""
-ROUGH_STARTS = 4
+ROUGH_STARTS = 3
 POLISHING_WIDTHS = (1.5, 1.0, 1.0, 1.0)
 MOST_NOISE = 3
 """Rounds of that, each with more noise than the one before had expected."""
@@ -264,10 +264,10 @@ def _covariance(motion: _Motion, pairs: _Pairs, sigma: float, calibration: float
 
 
 def _starts(pairs: _Pairs, rotation: Floats, noise: float) -> Floats:
-    """(S, 3, 3) essential matrices: the best rotation with the direction that fits it best and three others, a plane's motions."""
+    """(S, 3, 3) essential matrices: the best rotation with the direction that fits it best and the two across it, a plane's motions."""
     normals = np.cross(pairs.query @ rotation.T, pairs.match)
     normals /= np.sqrt(np.square(normals).sum(axis=1) + 4 * noise**2)[:, None]
-    directions = np.vstack([np.linalg.eigh(normals.T @ normals)[1][:, 0], np.eye(3)])
+    directions = np.linalg.eigh(normals.T @ normals)[1].T  # they turn with the cameras: no choice of z changes the answer
     planar = [cross_matrix(translation) @ turn for turn, translation in motions_of_plane(_homography(pairs, noise))]
     return np.concatenate([cross_matrix(directions) @ rotation, *(essential[None] for essential in planar)])
 
