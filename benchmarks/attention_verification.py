@@ -24,7 +24,7 @@ from vpr_ros.config import VerificationConfig
 from vpr_ros.engines import describe_image_with_mask, open_reference
 from vpr_ros.images import read_image
 from vpr_ros.model import PlaceModel
-from vpr_ros.verification import GeometricVerifier, mask_at
+from vpr_ros.recognition.verification import GeometricVerifier, mask_at
 
 SAME_M, OTHER_M, MAX_HEADING_DEG = 5.0, 25.0, 45.0
 KEPT = 0.5

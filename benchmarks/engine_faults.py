@@ -27,8 +27,8 @@ from vpr_ros.engines import describe_image, open_engine, open_reference
 from vpr_ros.engines.cache import EngineCache
 from vpr_ros.errors import EngineError, ModelError, VprError
 from vpr_ros.images import read_image
-from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.share import shared_files
 from vpr_ros.types import Frame, Image
 

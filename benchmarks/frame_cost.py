@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from demo_world import DemoWorld, loop_trajectory
 from vpr_ros.config import Config
-from vpr_ros.demo_world import DemoWorld, loop_trajectory
 from vpr_ros.engines import open_reference
 from vpr_ros.images import resize
-from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.share import shared_files
 from vpr_ros.sources import FolderSource
 from vpr_ros.types import Frame

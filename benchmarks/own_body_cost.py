@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from demo_world import DemoWorld, loop_trajectory
 from vpr_ros.config import VerificationConfig
-from vpr_ros.demo_world import DemoWorld, loop_trajectory
-from vpr_ros.grey import stretched
-from vpr_ros.static_region import MIN_VIEWS, StaticRegion
-from vpr_ros.verification import GeometricVerifier
+from vpr_ros.recognition.grey import stretched
+from vpr_ros.recognition.static_region import MIN_VIEWS, StaticRegion
+from vpr_ros.recognition.verification import GeometricVerifier
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
 from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.poses import OdometryPath
 from vpr_ros.evaluation.report import Run
-from vpr_ros.loop_detector import LoopDetector
 from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
 from vpr_ros.sources.base import TRUE_ODOMETRY

@@ -49,7 +49,7 @@ def test_a_camera_process_and_the_node_process(parameters: dict[str, object], ki
         script = Path(__file__).with_name("publisher.py")
         arguments = [sys.executable, str(script), ",".join(map(str, places)), "4", kind]
         tests = Path(__file__).resolve().parents[1]
-        environment = os.environ | {"PYTHONPATH": f"{tests}:{tests / 'ros'}"}
+        environment = os.environ | {"PYTHONPATH": f"{tests / 'support'}:{tests / 'ros'}"}
         assert subprocess.run(arguments, timeout=60, check=False, env=environment).returncode == 0
         wait_until(lambda: len(node.ears.matches) >= len(places) - 1, what=f"answers: {node.ears.matches}")
         accepted = [m for m in node.ears.matches if m.accepted]

@@ -20,9 +20,9 @@ from training.evaluation.answers import DEPTH, Answers
 from vpr_ros.config import VerificationConfig
 from vpr_ros.errors import ConfigError, ImageError
 from vpr_ros.images import read_image
-from vpr_ros.local_features import BUILTIN, open_features
+from vpr_ros.recognition.local_features import BUILTIN, open_features
+from vpr_ros.recognition.verification import GeometricVerifier
 from vpr_ros.types import LocalFeatures
-from vpr_ros.verification import GeometricVerifier
 
 _LOG = logging.getLogger(__name__)
 _IMAGES_KEPT = 1024

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from vpr_ros.errors import VprError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def add(commands: Any) -> None:
@@ -27,6 +32,9 @@ def add(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    # a process of its own: the command line knows no ROS
+    """In a process of its own: the command line knows no ROS, and the demo world is no part of the installed package."""
+    if not (CHECKOUT / "demo_world").is_dir():
+        raise VprError("the demo is part of a checkout, not of an installed vpr_ros: in a clone of it run `make demo`")
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     arguments = ["--out", str(options.out), "--rate", str(options.rate), "--seed", str(options.seed)]
-    return subprocess.call([sys.executable, "-m", "vpr_ros.ros.demo", *arguments])
+    return subprocess.call([sys.executable, "-m", "demo_world.demo", *arguments], env=os.environ | {"PYTHONPATH": path})

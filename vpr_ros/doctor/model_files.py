@@ -110,7 +110,7 @@ def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
         "path": str(model.path),
     }
     if place_map:
-        from vpr_ros.place_map import PlaceMap
+        from vpr_ros.map.place_map import PlaceMap
 
         try:
             loaded = PlaceMap.load(Path(place_map), model.id)

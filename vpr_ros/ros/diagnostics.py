@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from vpr_ros.config import Config
-from vpr_ros.loop_detector import LoopDetector
+from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import PlaceMatch

@@ -8,7 +8,7 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vpr_ros.place_map import PlaceMap
+from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.types import Keyframe
 
 KEYFRAMES, CLOSURES = 0, 1

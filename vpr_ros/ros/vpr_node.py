@@ -1,4 +1,4 @@
-"""The ROS 2 node: converts, calls, publishes. The algorithm is `vpr_ros.loop_detector`."""
+"""The ROS 2 node: converts, calls, publishes. The algorithm is `vpr_ros.recognition.loop_detector`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
-from vpr_ros.drive_clock import stamp_or_received
 from vpr_ros.engines import Engine, build_options, is_reference, open_engine, open_reference
 from vpr_ros.engines.backend import Progress
 from vpr_ros.errors import ImageError, MapError, VprError
 from vpr_ros.images import BitDepth, decode_compressed, decode_image
-from vpr_ros.loop_detector import LoopDetector
+from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel, shipped_model
-from vpr_ros.place_map import PlaceMap
+from vpr_ros.recognition.drive_clock import stamp_or_received
+from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.ros.markers import map_markers

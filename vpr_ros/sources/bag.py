@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
-from vpr_ros.drive_clock import stamp_or_received
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import decode_compressed, decode_image
+from vpr_ros.recognition.drive_clock import stamp_or_received
 from vpr_ros.rotations import pose_from_quaternion
 from vpr_ros.sources.base import Source
 from vpr_ros.sources.rosbag import Bag, Message, typestore

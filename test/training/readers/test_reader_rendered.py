@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from demo_world import View, loop_trajectory
 from training.data.readers import rendered
 from training.data.readers.rendered import Rendered, rendered_worlds
 from training.semantics.classes import read_label_map
-from vpr_ros.demo_world import View, loop_trajectory
 from vpr_ros.errors import VprError
 from vpr_ros.images import read_image
 

@@ -23,12 +23,12 @@ from pydantic import Field
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from demo_world.streets import BODY_FROM_OPTICAL
 from training.data.image_set import ImageSet, heading_from_compass
 from training.data.planar import planar_pose, world_up
 from training.data.readers.base import Reader
 from training.data.readers.image_cache import encode_jpeg, fill_once
 from training.data.readers.utm_names import read_name, write_name
-from vpr_ros.demo_world.streets import BODY_FROM_OPTICAL
 from vpr_ros.errors import SourceError, VprError
 from vpr_ros.rotations import rotation_angle_deg
 from vpr_ros.sources import BagSource

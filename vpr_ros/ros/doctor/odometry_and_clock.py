@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vpr_ros.doctor import Finding, Level
-from vpr_ros.odometry import is_pose
+from vpr_ros.recognition.odometry import is_pose
 from vpr_ros.ros.doctor.graph import LATE_S, Graph, Stream
 from vpr_ros.ros.doctor.launch_line import launch_line
 from vpr_ros.rotations import pose_from_quaternion

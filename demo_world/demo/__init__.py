@@ -1,0 +1,1 @@
+"""`vpr demo`: the rendered drive as a bag, played to the real node."""

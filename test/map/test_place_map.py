@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpr_ros.errors import MapError
+from vpr_ros.map import place_map as place_map_module
+from vpr_ros.map.place_map import FORMAT, PlaceMap
+from vpr_ros.types import Camera, Keyframe, Thumbnail
+
+CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, (0.1, -0.2, 0.0, 0.0), fisheye=True)
+
+
+def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
+    rng = np.random.default_rng(count)
+    result = PlaceMap(dim)
+    for i in range(count):
+        descriptor = rng.normal(size=dim).astype(np.float32)
+        thumbnail = Thumbnail(rng.bytes(7 * i), 0.5)
+        result.add(
+            Keyframe(
+                id=i,
+                session="first",
+                stamp_ns=1_700_000_000_123_456_789 + i,
+                descriptor=descriptor / np.linalg.norm(descriptor),
+                thumbnail=thumbnail if i else None,
+                camera=CAMERA if i % 2 else None,
+                odom_from_body=np.eye(4) * (i + 1) if i % 2 else None,
+                travelled_m=1.5 * i if i % 2 else None,
+                frame_id="camera",
+                camera_name=("front", "rear", "")[i % 3],
+            )
+        )
+    result.links.append((0, 3))
+    return result
+
+
+@pytest.mark.parametrize("count", [1, 5, 30])
+def test_a_map_survives_its_file_bit_for_bit(tmp_path: Path, count: int) -> None:
+    saved = some_map(count)
+    saved.save(tmp_path / "new" / "town.vprmap", "model")
+    loaded = PlaceMap.load(tmp_path / "new" / "town.vprmap", "model")
+    assert loaded.links == [(0, 3)]
+    assert len(loaded) == count
+    for a, b in zip(saved.keyframes, loaded.keyframes, strict=True):
+        for name in ("id", "session", "stamp_ns", "thumbnail", "camera", "travelled_m", "frame_id", "camera_name"):
+            assert getattr(a, name) == getattr(b, name)
+        np.testing.assert_array_equal(a.descriptor, b.descriptor)
+        np.testing.assert_equal(a.odom_from_body, b.odom_from_body)
+    assert loaded.moments == saved.moments
+    query = saved.keyframes[0].descriptor
+    assert saved.search(query, 5, count) == loaded.search(query, 5, count)
+
+
+def test_an_empty_map_survives(tmp_path: Path) -> None:
+    PlaceMap(8).save(tmp_path / "empty", "model")
+    assert len(PlaceMap.load(tmp_path / "empty", "model")) == 0
+
+
+def test_a_map_from_before_there_were_rigs_is_of_one_camera(tmp_path: Path) -> None:
+    some_map().save(tmp_path / "new", "m")
+    with np.load(tmp_path / "new") as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    for head in header["keyframes"]:
+        del head["camera_name"]
+    np.savez(tmp_path / "old.npz", **arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    old = PlaceMap.load(tmp_path / "old.npz", "m")
+    assert [k.camera_name for k in old.keyframes] == [""] * 5
+    assert old.moments == [0, 1, 2, 3, 4]
+
+
+def moments_of(cameras: Iterable[tuple[str, str]]) -> list[int]:
+    """Of keyframes that are given as (session, camera)."""
+    result = PlaceMap(1)
+    for i, (session, camera) in enumerate(cameras):
+        result.add(Keyframe(i, session, i, np.ones(1, np.float32), camera_name=camera))
+    return result.moments
+
+
+@pytest.mark.parametrize(
+    ("cameras", "moments"),
+    [
+        ("aaaa", [0, 1, 2, 3]),
+        ("abababab", [0, 0, 1, 1, 2, 2, 3, 3]),
+        ("abbaab", [0, 0, 1, 1, 2, 2]),
+        ("aaabaa", [0, 1, 2, 2, 3, 4]),
+        ("abcab", [0, 0, 0, 1, 1]),
+    ],
+)
+def test_a_moment_ends_when_a_camera_repeats(cameras: str, moments: list[int]) -> None:
+    assert moments_of(("s", camera) for camera in cameras) == moments
+
+
+def test_a_moment_ends_with_its_session() -> None:
+    assert moments_of([("s", "a"), ("t", "b"), ("t", "a"), ("s", "b")]) == [0, 1, 1, 2]
+
+
+@given(st.lists(st.tuples(st.sampled_from("st"), st.sampled_from("abc")), max_size=40))
+def test_moments_count_at_least_what_each_camera_adds_and_at_most_what_all_add(cameras: list[tuple[str, str]]) -> None:
+    moments = moments_of(cameras)
+    for start in range(len(cameras)):
+        for end in range(start + 1, len(cameras) + 1):
+            passed, seen = moments[end - 1] - moments[start] + 1, cameras[start:end]
+            assert max(seen.count(camera) for camera in seen) <= passed <= len(seen)
+
+
+def test_keyframes_are_numbered_in_order() -> None:
+    with pytest.raises(ValueError, match="next keyframe's id is 5"):
+        some_map().add(some_map(1).keyframes[0])
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    some_map().save(tmp_path / "town", "a" * 64)
+    with pytest.raises(MapError, match="made with another model"):
+        PlaceMap.load(tmp_path / "town", "b" * 64)
+
+
+def test_a_missing_map(tmp_path: Path) -> None:
+    with pytest.raises(MapError, match="there is no map"):
+        PlaceMap.load(tmp_path / "none", "m")
+
+
+def test_every_truncation_and_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
+    """No damage may crash with another error, and none may load as other keyframes."""
+    path = tmp_path / "town"
+    some_map().save(path, "m")
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for cut in rng.integers(0, len(content), 40):
+        path.write_bytes(content[:cut])
+        with pytest.raises(MapError):
+            PlaceMap.load(path, "m")
+    for position in rng.integers(0, len(content), 400):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        path.write_bytes(bytes(damaged))
+        try:
+            loaded = PlaceMap.load(path, "m")
+        except MapError:
+            continue
+        np.testing.assert_array_equal(
+            [k.descriptor for k in loaded.keyframes], [k.descriptor for k in some_map().keyframes]
+        )
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "evil.npz"
+    np.savez(path, header=np.array([{"format": FORMAT}], dtype=object), allow_pickle=True)
+    with pytest.raises(MapError, match="corrupt or no map"):
+        PlaceMap.load(path, "m")
+
+
+def test_another_format_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.npz"
+    np.savez(path, header=np.frombuffer(json.dumps({"format": "other"}).encode(), np.uint8))
+    with pytest.raises(MapError, match="not a map of this version"):
+        PlaceMap.load(path, "m")
+
+
+def test_a_failed_save_leaves_the_old_map_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "town"
+    some_map(5).save(path, "m")
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(place_map_module.np, "savez", full_disk)
+    with pytest.raises(MapError, match="No space left on device"):
+        some_map(30).save(path, "m")
+    monkeypatch.undo()
+    assert len(PlaceMap.load(path, "m")) == 5
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "is_verified", "said"),
+    [
+        ("yyy", True, ""),
+        ("nnn", False, ""),
+        ("nnn", True, "all 3 keyframes of the map have no picture to verify with"),
+        ("yny", True, "1 of the map's 3 keyframes have no picture to verify with"),
+        ("yey", True, "1 of the map's 3 keyframes have no picture to verify with"),  # of no bytes
+        ("", True, ""),
+    ],
+)
+def test_a_map_without_pictures_can_not_match_where_matches_are_verified(
+    pictures: str, is_verified: bool, said: str
+) -> None:
+    place_map = PlaceMap(8)
+    picture = {"y": Thumbnail(b"jpeg", 1.0), "n": None, "e": Thumbnail(b"", 1.0)}
+    one = some_map(1).keyframes[0]
+    for i, kind in enumerate(pictures):
+        place_map.add(replace(one, id=i, thumbnail=picture[kind]))
+    found = place_map.faults(is_verified=is_verified)
+    assert len(found) == bool(said)
+    assert all(each.startswith(said) and "can never match" in each for each in found)
+
+
+def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
+    place_map = PlaceMap(8)
+    one = some_map(1).keyframes[0]
+    for i, (name, camera) in enumerate([("front", CAMERA), ("front", None), ("rear", None), ("front", None)]):
+        place_map.add(replace(one, id=i, camera_name=name, camera=camera))
+    assert place_map.faults(is_verified=False) == []
+    (found,) = place_map.faults(is_verified=False, calibrated=["front"])
+    assert found.startswith("2 of the map's 4 keyframes have no intrinsics, though the camera is calibrated now")
+    (found,) = place_map.faults(is_verified=False, calibrated=["front"], stop=3)
+    assert found.startswith("1 of the map's 4"), "those before this session"
+    assert len(place_map.faults(is_verified=False, calibrated=["front", "rear"], stop=1)) == 0

@@ -1,0 +1,1 @@
+"""The keyframes that a robot remembers, and the index that searches them."""
