@@ -267,9 +267,8 @@ def _starts(pairs: _Pairs, rotation: Floats, noise: float) -> Floats:
     """(S, 3, 3) essential matrices: the best rotation with the direction that fits it best and the two across it, a plane's motions."""
     normals = np.cross(pairs.query @ rotation.T, pairs.match)
     normals /= np.sqrt(np.square(normals).sum(axis=1) + 4 * noise**2)[:, None]
-    directions = np.linalg.eigh(normals.T @ normals)[
-        1
-    ].T  # they turn with the cameras: no choice of z changes the answer
+    # the directions turn with the cameras: no choice of axes changes the answer
+    directions = np.linalg.eigh(normals.T @ normals)[1].T
     planar = [cross_matrix(translation) @ turn for turn, translation in motions_of_plane(_homography(pairs, noise))]
     return np.concatenate([cross_matrix(directions) @ rotation, *(essential[None] for essential in planar)])
 
