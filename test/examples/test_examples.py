@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_code import run_code
 from scipy.spatial.transform import Rotation
 from small_worlds import texture
 
@@ -127,6 +128,30 @@ def test_a_factor_measures_what_the_match_says(seed: int, with_body: bool) -> No
     values.insert(1, gtsam.Pose3(world_from_match @ moved @ np.linalg.inv(body_from_camera)))
     expected = np.log1p(step @ np.linalg.solve(covariance, step)) / 2
     assert factor.error(values) == pytest.approx(expected, rel=1e-3, abs=1e-9)
+
+
+def test_the_ten_lines_of_the_page_make_the_same_factor() -> None:
+    gtsam = pytest.importorskip("gtsam", reason="GTSAM is not installed (pip install gtsam)")
+    rng = np.random.default_rng(0)
+    pose, root = random_pose(rng), rng.normal(size=(6, 6))
+    covariance = root @ root.T + np.eye(6)
+    (x, y, z), (qx, qy, qz, qw) = pose[:3, 3], Rotation.from_matrix(pose[:3, :3]).as_quat()
+    message = SimpleNamespace(
+        has_pose=True,
+        match_from_query=SimpleNamespace(
+            pose=SimpleNamespace(
+                position=SimpleNamespace(x=x, y=y, z=z), orientation=SimpleNamespace(x=qx, y=qy, z=qz, w=qw)
+            ),
+            covariance=covariance.ravel().tolist(),
+        ),
+        match=SimpleNamespace(stamp=0),
+        query=SimpleNamespace(stamp=1),
+    )
+    graph = gtsam.NonlinearFactorGraph()
+    page = run_code("slam_integration.md", "In ten lines", gtsam=gtsam, np=np, graph=graph, key=int)
+    page["on_closure"](message)
+    match = PlaceMatch(0, MatchStatus.ACCEPTED, verification=Verification(99, 1.0, 1.0, pose, covariance))
+    assert graph.at(0).equals(load("closure_to_gtsam").closure_factor(match, 1, 0), 1e-9)
 
 
 def test_a_match_without_a_pose_is_no_factor() -> None:
