@@ -161,3 +161,28 @@ def test_messages_are_documented_whole() -> None:
         assert fields
         assert set(fields) <= named, f"docs/messages.md lacks {set(fields) - named} of {message.name}"
         assert message.stem in page
+
+
+def sources() -> Iterator[Path]:
+    for folder in (
+        "vpr_ros",
+        "training",
+        "demo_world",
+        "benchmarks",
+        "examples",
+        "test",
+        "config",
+        "launch",
+        "vpr_msgs",
+    ):
+        yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".msg", ".xml"))
+
+
+def test_sections_and_pages_that_sources_cite_exist() -> None:
+    sections = set(re.findall(r"^#+ ([\d.]+) ", (ROOT / "docs" / "methods.md").read_text(), re.MULTILINE))
+    for path in sources():
+        text = path.read_text()
+        for section in re.findall(r"docs/methods\.md(?:'s)? (\d(?:\.\d)?)", text):
+            assert section in sections, f"{path} cites section {section}"
+        for page in re.findall(r"docs/[\w/]+\.md", text):
+            assert (ROOT / page).exists(), f"{path} cites {page}"
