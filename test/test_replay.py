@@ -7,15 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from closure_files import read_g2o, read_pairs
 from small_worlds import texture
 
 from vpr_ros import cli
 from vpr_ros.bags import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import Protocol
-from vpr_ros.evaluation.poses import read_g2o, read_pairs
+from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.replay import replay, replay_to_folder
-from vpr_ros.run_folder import new_folder, summary_lines
 from vpr_ros.sources import BagSource, open_source
 from vpr_ros.types import Camera
 
@@ -89,7 +89,7 @@ def test_the_truth_is_never_shown_to_the_detector(bag: Path, config: Config) -> 
     with_truth = replay(BagSource(bag, ground_truth_topic="/truth"), config)
     without = replay(BagSource(bag), config)
     assert [m.similarity for m in with_truth.matches] == [m.similarity for m in without.matches]
-    assert all(k.odom_from_body is None for k in with_truth.detector.map.keyframes)
+    assert all(k.odom_from_body is None for k in with_truth.detector.map)
 
 
 def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_every_layout_gives_the_same_answers(bag: Path, tmp_path: Path, config: 
     (kitti / "times.txt").write_text("".join(f"{float(i):.6e}\n" for i in range(len(PLACES))))
     (kitti / "calib.txt").write_text("P0: 300 0 160 0 0 300 120 0 0 0 1 0\n")
     sources = [BagSource(bag), open_source(tmp_path / "kitti"), open_source(folder, rate_hz=1.0)]
-    answers = [[(m.status, m.match_id) for m in replay(source, config).matches] for source in sources]
+    answers = [[(m.status, m.match) for m in replay(source, config).matches] for source in sources]
     assert answers[0] == answers[1]
     calibrated = [status for status, _ in answers[1]]
     assert calibrated == [status for status, _ in answers[2]]

@@ -76,6 +76,12 @@ class Parameter:
         return value
 
 
+REMOVED = {
+    "verification.min_attention": "it did not improve verification; delete the line (the mask is on ~/attention/compressed)"
+}
+"""Parameters of earlier versions, and what to do instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     path: str = parameter("", "ONNX model file; empty means the model that ships with vpr_ros")
@@ -197,12 +203,6 @@ class VerificationConfig:
     max_features: int = parameter(800, "local features kept per image", low=50, high=10000)
     max_size_px: int = parameter(
         400, "images are shrunk to at most this width for local features", unit="px", low=64, high=8192
-    )
-    min_attention: float = parameter(
-        0.0,
-        "leave out local features where the model's mask is below this (0: none; needs a model with a mask)",
-        low=0.0,
-        high=1.0,
     )
     ignore: str = parameter(
         "",
@@ -343,6 +343,8 @@ class Config:
         stages: dict[str, dict[str, Scalar]] = {}
         for name, value in values.items():
             if name not in known:
+                if name in REMOVED:
+                    raise ConfigError(f"there is no {name} any more: {REMOVED[name]}")
                 near = difflib.get_close_matches(name, known, 1)
                 raise ConfigError(f"unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
             stage, _, leaf = name.partition(".")

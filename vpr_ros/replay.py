@@ -13,13 +13,13 @@ import numpy as np
 from vpr_ros.config import Config
 from vpr_ros.engines import Engine, open_engine
 from vpr_ros.errors import FrameOrderError, SourceError
+from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
 from vpr_ros.evaluation.metrics import evaluate
-from vpr_ros.evaluation.poses import OdometryPath
 from vpr_ros.evaluation.report import Run
+from vpr_ros.evaluation.run_folder import write_run
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.recognition.loop_detector import LoopDetector
-from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
 from vpr_ros.sources.base import TRUE_ODOMETRY
 from vpr_ros.sources.sample import images_of
@@ -46,9 +46,9 @@ class Replay:
     """What was odd about stamps and odometry: every session that began, a sentence for each other kind."""
 
     @property
-    def keyframes(self) -> dict[int, FrameRef]:
+    def keyframes(self) -> list[FrameRef]:
         """The frame of each keyframe of the map."""
-        return {k.id: FrameRef(k.session, k.stamp_ns) for k in self.detector.map.keyframes}
+        return [keyframe.ref.frame for keyframe in self.detector.map]
 
 
 def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: Engine | None = None) -> Replay:
@@ -164,7 +164,7 @@ def replay_to_folder(
         notes.append(
             f"{done.out_of_order} frames were not newer than the one before, or their stamps odd, and were left out"
         )
-    notes += done.detector.notes
+    notes += done.detector.verifier.notes
     model = done.detector.engine.model
     run = Run(
         name=source.name,
