@@ -6,7 +6,7 @@ Edges are the accepted loop closures; where the odometry is the camera's own, it
 import argparse
 
 from vpr_ros import Config, open_source
-from vpr_ros.evaluation.poses import read_g2o, write_g2o
+from vpr_ros.evaluation.closure_files import write_g2o
 from vpr_ros.replay import replay
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -19,5 +19,4 @@ arguments = parser.parse_args()
 config = Config.from_yaml(arguments.config) if arguments.config else Config()
 done = replay(open_source(arguments.bag, odom_topic=arguments.odom_topic), config)
 write_g2o(arguments.out, done.matches, done.odometry, config.odometry.drift_per_m)
-graph = read_g2o(arguments.out)
-print(f"{arguments.out}: {len(graph.vertices)} vertices, {len(graph.edges)} edges")
+print(f"{arguments.out}: {sum(match.accepted for match in done.matches)} loop closures in {len(done.matches)} images")

@@ -44,8 +44,8 @@ def closure_graph(source: str, config: Config, **options: Any) -> gtsam.Nonlinea
     graph = gtsam.NonlinearFactorGraph()
     for frame in open_source(source, **options):
         match = detector.process(frame)
-        if match.keyframe_id is not None and match.match_id is not None:
-            factor = closure_factor(match, match.keyframe_id, match.match_id)
+        if match.query and match.match:
+            factor = closure_factor(match, match.query.id, match.match.id)
             if factor is not None:
                 graph.add(factor)
     return graph

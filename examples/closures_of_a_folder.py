@@ -12,6 +12,6 @@ config = Config()
 detector = LoopDetector(config, open_engine(PlaceModel.open(), config.engine))
 for frame in open_source(folder, rate_hz=rate_hz):
     match = detector.process(frame)
-    if match.accepted and match.match_stamp_ns is not None:
-        numbers = [round(stamp_ns * rate_hz / 1e9) for stamp_ns in (frame.stamp_ns, match.match_stamp_ns)]
-        print("image {} shows the place of image {}".format(*numbers), f"(similarity {match.similarity:.2f})")
+    if match.accepted and match.match:
+        query, other = (round(stamp_ns * rate_hz / 1e9) for stamp_ns in (frame.stamp_ns, match.match.stamp_ns))
+        print(f"image {query} shows the place of image {other} (similarity {match.similarity:.2f})")
