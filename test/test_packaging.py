@@ -23,6 +23,7 @@ LEVELS = (
         "config",
         "rotations",
         "calibration",
+        "extrinsics",
         "images",
         "share",
         "stopwatch",

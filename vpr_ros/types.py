@@ -265,6 +265,8 @@ class PlaceMatch:
     camera_name: str = ""
     odometry: OdometryFix | None = None
     """What was known by odometry when the query was taken."""
+    body_from_camera: Pose | None = None
+    """Where the query's camera sits."""
 
     @classmethod
     def without_map(cls, frame: Frame, robot: str, session: str) -> PlaceMatch:
@@ -276,6 +278,7 @@ class PlaceMatch:
             session=session,
             robot=robot,
             camera_name=frame.camera_name,
+            body_from_camera=frame.body_from_camera,
         )
 
     @property

@@ -134,6 +134,19 @@ def test_odometry_that_is_too_old_is_none(tmp_path):
     assert source.notes == ["1 frames have no odometry within 0.1 s"]
 
 
+def test_where_the_camera_sits_on_the_body_is_known_from_static_transforms(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.static_transform(STAMPS[2], "mast", "cam", pose(0.3))  # one late, and of two steps
+        bag.static_transform(STAMPS[0], "base_link", "mast", pose(0.2))
+        bag.odometry("/odom", STAMPS[0], pose(0))
+        for i in (0, 1, 2):
+            bag.image(TOPIC, STAMPS[i], IMAGES[i], "cam" if i < 2 else "elsewhere")
+    first, _, of_another_camera = BagSource(tmp_path / "bag", odom_topic="/odom")
+    np.testing.assert_allclose(first.body_from_camera, pose(0.2) @ pose(0.3))
+    assert of_another_camera.body_from_camera is None
+    assert [frame.body_from_camera for frame in BagSource(tmp_path / "bag")] == [None] * 3, "of no body: no odometry"
+
+
 def cameras(path, **options):
     source = BagSource(path, **options)
     found = [frame.camera for frame in source]

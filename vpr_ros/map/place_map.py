@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -122,29 +122,13 @@ class PlaceMap:
             )
         return found
 
+    def content(self) -> MapContent:
+        """What the map holds now; it may be saved while the map grows."""
+        return MapContent(self.dim, tuple(self), tuple(self.links), self.next_id)
+
     def save(self, path: Path, model_id: str) -> None:
         """Write the map atomically. Raises MapError."""
-        header = {
-            "format": FORMAT,
-            "model_id": model_id,
-            "next_id": self.next_id,
-            "keyframes": [_header(k) for k in self],
-        }
-        descriptors = [k.descriptor for k in self]
-        thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in self]
-        numbers = {ref: number for number, ref in enumerate(self._keyframes)}
-        arrays: dict[str, NDArray[Any]] = {
-            "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-            "descriptors": np.array(descriptors, dtype=np.float32).reshape(-1, self.dim),
-            "thumbnail_sizes": np.array([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
-            "thumbnails": np.frombuffer(b"".join(thumbnails), dtype=np.uint8),
-            "links": np.array([[numbers[ref] for ref in pair] for pair in self.links], dtype=np.int64).reshape(-1, 2),
-        }
-        try:
-            with whole_file(path) as file:
-                np.savez(file, allow_pickle=False, **arrays)
-        except OSError as error:
-            raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
+        self.content().save(path, model_id)
 
     @classmethod
     def load(cls, path: Path, model_id: str) -> PlaceMap:
@@ -174,6 +158,37 @@ class PlaceMap:
         except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
             raise MapError(f"{path} is corrupt or no map: {error}") from error
         return place_map
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapContent:
+    """A map at one moment; the fields are those of `PlaceMap`."""
+
+    dim: int
+    keyframes: tuple[Keyframe, ...]
+    links: tuple[tuple[KeyframeRef, KeyframeRef], ...]
+    next_id: int
+
+    def save(self, path: Path, model_id: str) -> None:
+        """Write a map file atomically. Raises MapError."""
+        keyframes = self.keyframes
+        headers = [_header(k) for k in keyframes]
+        header = {"format": FORMAT, "model_id": model_id, "next_id": self.next_id, "keyframes": headers}
+        thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in keyframes]
+        positions = {k.ref: position for position, k in enumerate(keyframes)}
+        links = [[positions[ref] for ref in pair] for pair in self.links]
+        arrays: dict[str, NDArray[Any]] = {
+            "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+            "descriptors": np.array([k.descriptor for k in keyframes], dtype=np.float32).reshape(-1, self.dim),
+            "thumbnail_sizes": np.array([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
+            "thumbnails": np.frombuffer(b"".join(thumbnails), dtype=np.uint8),
+            "links": np.array(links, dtype=np.int64).reshape(-1, 2),
+        }
+        try:
+            with whole_file(path) as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        except OSError as error:
+            raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
 
 
 def _share(count: int, total: int) -> str:
