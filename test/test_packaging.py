@@ -28,7 +28,7 @@ LEVELS = (
         "share",
         "stopwatch",
         "trajectory",
-        "whole_file",
+        "files",
     },
     {"model", "engines"},
     {"map"},

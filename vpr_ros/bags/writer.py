@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
+from vpr_ros.bags.base import typestore
 from vpr_ros.errors import SourceError
 from vpr_ros.rotations import matrix_to_quaternion
-from vpr_ros.sources.rosbag import typestore
 from vpr_ros.types import Camera, Image, Pose
 
 TYPESTORE = typestore()
