@@ -37,7 +37,9 @@ LEVELS = (
     {"cli", "ros"},
 )
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
-MODULES = sorted((ROOT / "vpr_ros").rglob("*.py"))
+MODULES = sorted(
+    set((ROOT / "vpr_ros").rglob("*.py")) - {ROOT / "vpr_ros" / "__init__.py"}
+)  # which names them all, lazily
 
 
 def imports(path: Path) -> Iterator[str]:

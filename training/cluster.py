@@ -4,7 +4,7 @@
     python -m training.cluster RECIPE network.pool.clusters=32 seed=1 --out clusters.safetensors
 
 k-means over local descriptors of the backbone on 500 training images, and the assignment that belongs to the centres
-(METHODS 2.1); with guidance, positions that show what it ignores are left out. training.train does the same where this has
+(docs/methods.md 2.1); with guidance, positions that show what it ignores are left out. training.train does the same where this has
 not run before. The file is found again by what it was made of: input, size, backbone with its weights, pooling, images,
 guidance and seed.
 """
@@ -40,9 +40,9 @@ from training.whiten import draw_images
 from vpr_ros.errors import ConfigError, VprError
 
 IMAGES = 500
-"""100 local descriptors of each: the 50,000 of METHODS 2.1."""
+"""100 local descriptors of each: the 50,000 of docs/methods.md 2.1."""
 LEAST_KEPT = 0.5
-"""Of the area of a position, for a cluster to be found with it (METHODS 2.1)."""
+"""Of the area of a position, for a cluster to be found with it (docs/methods.md 2.1)."""
 _VERSION = 1
 """Raise it when other clusters are found from the same data."""
 _LOG = logging.getLogger(__name__)
