@@ -34,13 +34,14 @@ test: lint  ## lint, types and tests
 	$(BIN)/pytest --ignore=test/training  # no robot has ROS, engines and torch in one process; nor do tests
 	$(BIN)/pytest test/training
 
-lint: setup  ## formatting, lint and types
+lint: setup  ## formatting, lint, layers and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 bench: setup  ## run every benchmark
 	@set -e; for benchmark in benchmarks/[!_]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 clean:  ## remove what builds and tests leave behind; not the environment
-	rm -rf build dist install log *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist install log *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from training.attention.guidance import Guidance
+from training.data.feature_masks import to_target
 from training.data.readers.rendered import Rendered
-from training.guidance import Guidance, to_target
 from vpr_ros.config import VerificationConfig
 from vpr_ros.engines import describe_image_with_mask, open_reference
 from vpr_ros.images import read_image
