@@ -38,8 +38,10 @@ extras = {
     "ros": [pip for key, pip in runtime.items() if not key.startswith("python3-")],
     "dev": list(pip_names("test_depend").values()),
 }
+pip_only = []
 for element in package.findall("export/pip"):
-    extras.setdefault(element.get("extra"), []).extend(element.text.split())
+    extra = element.get("extra")
+    (extras.setdefault(extra, []) if extra else pip_only).extend(element.text.split())
 
 setup(
     name=name,
@@ -49,7 +51,7 @@ setup(
     maintainer_email=package.find("maintainer").get("email"),
     license=package.findtext("license"),
     python_requires=">=3.10",
-    install_requires=[pip for key, pip in runtime.items() if key.startswith("python3-")],
+    install_requires=[pip for key, pip in runtime.items() if key.startswith("python3-")] + pip_only,
     extras_require=extras,
     packages=find_packages(include=[name, f"{name}.*"]),
     package_data={"vpr_ros.evaluation": ["templates/*.j2"]},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from vpr_ros.errors import TrainingError
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 _LOG = logging.getLogger(__name__)
 

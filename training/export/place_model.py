@@ -21,10 +21,10 @@ from training.models.place_network import PlaceNetwork
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
 from vpr_ros.engines import open_reference
 from vpr_ros.errors import ModelError, SourceError
+from vpr_ros.files import whole_file
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel
 from vpr_ros.sources.folders import image_files
-from vpr_ros.whole_file import whole_file
 
 LEAST_COSINE = 0.9999
 MOST_MASK_DIFFERENCE = 1e-3

@@ -21,11 +21,11 @@ from vpr_ros.config import BACKENDS, PRECISIONS
 from vpr_ros.engines import backends_of, fitted
 from vpr_ros.engines.cache import EngineCache
 from vpr_ros.errors import SourceError
+from vpr_ros.evaluation.run_folder import new_folder
+from vpr_ros.files import whole_file
 from vpr_ros.model import PlaceModel, shipped_model
-from vpr_ros.run_folder import new_folder
 from vpr_ros.sources import open_source
 from vpr_ros.sources.sample import images_of
-from vpr_ros.whole_file import whole_file
 
 EXAMPLES = """\
 examples:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from vpr_ros.errors import EngineError
+from vpr_ros.files import whole_file
 from vpr_ros.model import PlaceModel
-from vpr_ros.whole_file import whole_file
 
 FORMAT = "vpr_ros.engine.1"
 

@@ -43,8 +43,8 @@ from vpr_ros.engines.backend import BuildOptions, Progress
 from vpr_ros.engines.layers import Layer, layers_of
 from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.errors import EngineError, ModelError
+from vpr_ros.files import whole_file
 from vpr_ros.model import MASK, PlaceModel
-from vpr_ros.whole_file import whole_file
 
 if TYPE_CHECKING:
     from onnx import GraphProto

@@ -30,7 +30,7 @@ from typing import Any
 from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.engines.tensorrt_engine import Contexts, TensorRtBackend
 from vpr_ros.errors import ConfigError, EngineError
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 CAPABILITIES = "capabilities"
 """In the identity of plans for GPUs that were named: which, as `parse_capabilities` reads them."""

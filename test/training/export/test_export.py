@@ -30,7 +30,7 @@ WIDTH, HEIGHT, DIM = 24, 16, 8
 
 
 class Tiny(nn.Module):
-    """(N, H, W, 3) uint8 -> (N, 8), unit length: what training.checkpoint would load."""
+    """(N, H, W, 3) uint8 -> (N, 8), unit length: what training.models.network_file would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("vpr_ros.whole_file.os.fsync", full)
+    monkeypatch.setattr("vpr_ros.files.os.fsync", full)
     with pytest.raises(ModelError, match=r"cannot write .*model\.onnx: No space left on device"):
         export_tiny(tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_bytes() == older.content
