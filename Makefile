@@ -50,13 +50,14 @@ colcon:  ## build and try on a ROS 2 installation, in WORKSPACE/src/vpr_ros, as 
 docs: setup  ## the site in site/, strict: a dead link or a path that does not exist fails
 	$(BIN)/mkdocs build --strict
 
-lint: setup  ## formatting, lint and types
+lint: setup  ## formatting, lint, layers and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 bench: setup  ## run every benchmark
 	@set -e; for benchmark in benchmarks/[!_]*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 clean:  ## remove what builds and tests leave behind; not the environment
-	rm -rf build dist install log site *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist install log site *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -55,7 +55,7 @@ setup(
     install_requires=[pip for key, pip in runtime.items() if key.startswith("python3-")] + pip_only,
     extras_require=extras,
     packages=find_packages(include=[name, f"{name}.*"]),
-    package_data={"vpr_ros.evaluation": ["*.j2"]},
+    package_data={"vpr_ros.evaluation": ["templates/*.j2"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from training.data.augment import Crop, random_label_view, random_view
+from training.data.classes import NO_CLUSTER, UNKNOWN_ID
 from training.data.image_set import ImageSet
 from training.options import Options
-from training.semantics.classes import NO_CLUSTER, UNKNOWN_ID
 from vpr_ros.images import read_image, resize
 
 Pixels = NDArray[np.uint8]

@@ -14,10 +14,10 @@ from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from training.checkpoint import load_network
 from training.data.source import Source
-from training.describe import describe
 from training.distillation.samples import GROUPS, Audit, Samples, rank_samples
+from training.models.describe import describe
+from training.models.network_file import load_network
 from training.models.place_network import PlaceNetwork
 from training.options import Options
 from vpr_ros.errors import ConfigError, TrainingError

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.data.classes import NO_CLUSTER
 from training.data.inputs import Rgb, Semantic
-from training.semantics.classes import NO_CLUSTER
 
 PALETTE_SEED = 0
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from training.data.image_set import ImageSet
-from training.labels import FieldOfView, field_of_view
+from training.labels import field_of_view
+from training.labels.field_of_view import FieldOfView
 from vpr_ros.errors import SourceError
 
 VIEW = FieldOfView(angle_deg=90.0, radius_m=50.0)
