@@ -23,7 +23,7 @@ import torch
 
 from training.export import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 
 ROUNDS = 31
 THREADS = 2

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from training.data.readers.rendered import Rendered
 from training.guidance import Guidance, to_target
 from vpr_ros.config import VerificationConfig
-from vpr_ros.engines import describe_image_with_mask, open_reference
+from vpr_ros.engines.describe import describe_image_with_mask
+from vpr_ros.engines.open import open_reference
 from vpr_ros.images import read_image
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.verification import GeometricVerifier, mask_at

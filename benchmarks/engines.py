@@ -39,9 +39,10 @@ from training.evaluation.protocols import open_protocol
 from training.export import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.graphs.sensitivity import sensitivity
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
 from vpr_ros.engines.openvino_engine import OpenVinoBackend
-from vpr_ros.engines.precision import graph_of, sensitivity
 from vpr_ros.errors import VprError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import PlaceModel, shipped_model

@@ -42,11 +42,12 @@ from training.data.batch import Targets
 from training.export import export
 from training.losses.multi_similarity import MultiSimilarity
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.engines import backends, fitted, open_reference
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine
+from vpr_ros.engines.backends import backends
 from vpr_ros.engines.cache import EngineCache
-from vpr_ros.engines.precision import graph_of
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.open import fitted, open_reference
+from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.errors import EngineError, VprError
 from vpr_ros.images import read_image
 from vpr_ros.model import PlaceModel, shipped_model

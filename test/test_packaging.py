@@ -24,6 +24,9 @@ LEVELS = (
         "rotations",
         "calibration",
         "images",
+        "machine",
+        "nvidia_driver",
+        "plot_style",
         "share",
         "stopwatch",
         "trajectory",
@@ -32,7 +35,7 @@ LEVELS = (
     {"model", "engines"},
     {"map"},
     {"recognition"},
-    {"sources", "bags", "replay", "run_folder", "evaluation", "doctor", "benchmark"},
+    {"sources", "bags", "replay", "run_folder", "evaluation", "doctor"},
     {"cli", "ros"},
 )
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}

@@ -27,7 +27,7 @@ from training.checkpoint import load_network, read_metadata
 from training.models.place_network import PlaceNetwork
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
 from training.onnx_graphs import torch_graph, wrapped_graph
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError, SourceError, VprError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel

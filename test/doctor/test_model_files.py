@@ -8,10 +8,11 @@ import pytest
 from fake_machine import assert_bad, module, put
 
 from vpr_ros.config import Config
-from vpr_ros.doctor import Finding, Level, Machine
+from vpr_ros.doctor import Finding, Level
 from vpr_ros.doctor.model_files import check_engines, check_map, check_model, engine_folder
-from vpr_ros.engines import backends
+from vpr_ros.engines.backends import backends
 from vpr_ros.engines.cache import EngineCache, Key
+from vpr_ros.machine import Machine
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Keyframe, Thumbnail

@@ -13,13 +13,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpr_ros.errors import EngineError
-from vpr_ros.model import PlaceModel
 from vpr_ros.whole_file import whole_file
 
-FORMAT = "vpr_ros.engine.1"
+if TYPE_CHECKING:  # it opens models with ONNX Runtime, which is not needed here
+    from vpr_ros.model import PlaceModel
+
+FORMAT = "vpr_ros.engine.2"
 
 
 @dataclass(frozen=True, slots=True)

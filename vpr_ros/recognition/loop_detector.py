@@ -12,7 +12,8 @@ from itertools import repeat
 import numpy as np
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
+from vpr_ros.engines.backend import Engine
+from vpr_ros.engines.describe import describe_images, describe_images_with_masks
 from vpr_ros.errors import ConfigError, FrameOrderError
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.recognition.drive_clock import DriveClock

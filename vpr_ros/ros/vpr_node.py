@@ -33,8 +33,8 @@ from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
-from vpr_ros.engines import Engine, build_options, is_reference, open_engine, open_reference
-from vpr_ros.engines.backend import Progress
+from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
 from vpr_ros.errors import ImageError, MapError, VprError
 from vpr_ros.images import BitDepth, decode_compressed, decode_image
 from vpr_ros.map.place_map import PlaceMap
