@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distillation_cost import print_ratio, take_turns  # first: it finds training, and mends torchvision
+from distillation_cost import by_name, print_ratio  # first: it finds training, and mends torchvision
 from training_cost import size
 
 # isort: split
@@ -103,7 +103,7 @@ def speed(model: PlaceModel, network: PlaceNetwork | None, images: NDArray[np.ui
     for name, engine in engines(model, images, options).items():
         contestants[name] = lambda engine=engine: engine.describe(image)
     first = next(iter(contestants))
-    seconds = take_turns(options.rounds, {name: repeated(call) for name, call in contestants.items()})
+    seconds = by_name(options.rounds, {name: repeated(call) for name, call in contestants.items()})
     print_head(f"time at {model.width}x{model.height}, of {first}; {options.threads} threads, {options.rounds} rounds")
     for name in contestants:
         print_ratio(name, seconds[name], seconds[first])
@@ -142,7 +142,7 @@ def wrapper(model: PlaceModel, image: NDArray[np.uint8], options: Any) -> None:
         )
         pairs[backend.name] = (lambda engine=engine: engine.describe(image), lambda raw=raw: raw(image))
     contestants = {f"{name} {i}": repeated(call) for name, calls in pairs.items() for i, call in enumerate(calls)}
-    seconds = take_turns(3 * options.rounds, contestants)
+    seconds = by_name(3 * options.rounds, contestants)
     print_head(f"our call, of the library's own; {3 * options.rounds} rounds")
     for name in pairs:
         print_ratio(name, seconds[f"{name} 0"], seconds[f"{name} 1"])

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from vpr_ros.config import Config
 from vpr_ros.doctor.finding import Finding, Level, size_text
 from vpr_ros.errors import VprError
 from vpr_ros.machine import Machine, ProcessFailed
@@ -34,12 +33,6 @@ def engine_facts(folder: str) -> dict[str, Any]:
 
     found = {path.name: misfit for path, misfit in misfits(EngineCache(folder))}
     return {"count": len(found), "problems": {name: misfit for name, misfit in found.items() if misfit}}
-
-
-def engine_folder(machine: Machine, config: Config) -> Path:
-    """Where engines are kept: as `EngineCache`, which cannot be imported where ONNX Runtime cannot."""
-    users = machine.environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(config.engine.cache or f"{users}/vpr_ros/engines")
 
 
 def check_model(machine: Machine, path: str) -> Finding:

@@ -7,7 +7,7 @@ import pytest
 from fake_backends import FakeBackend, FakeEngine
 from small_benchmarks import IMAGES, AbortingBackend, CrashingAtTheEnd, Sameness, Told, case
 
-from vpr_ros.engines.backend import BuildOptions, Engine
+from vpr_ros.engines.backend import BuildOptions, Engine, UnsupportedPrecision
 from vpr_ros.engines.benchmark import run
 from vpr_ros.engines.benchmark.case import Settings, cases
 from vpr_ros.engines.benchmark.checks import FAIL, Check
@@ -144,3 +144,15 @@ def test_a_check_that_crashes_costs_no_measurement(grid_model: PlaceModel, setti
     assert row.measured
     [check] = row.failed
     assert check.clause == "the process crashed (SIGABRT) while checking `cut file is refused`"
+
+
+@pytest.mark.usefixtures("here")
+def test_a_precision_that_a_device_has_not_is_no_failure(
+    grid_model: PlaceModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*arguments: object) -> bytes:
+        raise UnsupportedPrecision("this CPU cannot compute in bf16")
+
+    monkeypatch.setattr(FakeBackend, "build", build)
+    [row] = run.run([case(grid_model, FakeBackend(), "bf16")], replace(settings, checks=True), Told())
+    assert (row.reason, row.failed) == ("this CPU cannot compute in bf16", ())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vpr_ros.engines.backend import Progress
+from vpr_ros.engines.backend import Progress, UnsupportedPrecision
 from vpr_ros.engines.benchmark.case import Case, Settings
 from vpr_ros.engines.benchmark.checks import FAIL, Check, check_engine
 from vpr_ros.engines.benchmark.measure import build_engine, engine_recall, measure_engine, reference_recall
@@ -39,6 +39,8 @@ def run(cases: Iterable[Case], settings: Settings, progress: Progress) -> Iterat
             file, build_s = in_process(progress, build_engine, case, settings)
             measured = in_process(progress, measure_engine, case, settings, file, build_s)
             of_engine = recall((model.id, backend.name, case.precision), engine_recall, case, file)
+        except UnsupportedPrecision as error:
+            yield Row.of(case, reason=str(error))
         except EngineError as error:
             reason = " ".join(str(error).split())
             yield Row.of(case, reason=reason, checks=(Check("runs", FAIL, reason),) if settings.checks else ())

@@ -156,9 +156,9 @@ class TensorRtBackend:
             raise EngineError(f"{self.title} cannot start, update the NVIDIA driver: {log.reason()}")
         return made
 
-    def refusal(self, reason: str) -> str:
-        """What the user reads where the library refuses to build."""
-        return f"{self.title} refuses it: {reason}"
+    def refusal(self, reason: str) -> EngineError:
+        """The error where the library refuses to build."""
+        return EngineError(f"{self.title} refuses it: {reason}")
 
     def contexts(self, engine: Any) -> Contexts:
         """What makes execution contexts of a loaded engine."""

@@ -100,7 +100,7 @@ class _Build:
         if cache is not None:  # of an interrupted build too: the next one starts with what this one measured
             self._save_timings(cache)
         if plan is None:
-            raise EngineError("the build was interrupted" if self.cancelled else self._backend.refusal(log.reason()))
+            raise EngineError("the build was interrupted") if self.cancelled else self._backend.refusal(log.reason())
         return bytes(plan)
 
     def _parse(self, network: Any) -> Any:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vpr_ros.engines.backend import UnsupportedPrecision
 from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.engines.tensorrt.capabilities import CAPABILITIES, known_capabilities
 from vpr_ros.engines.tensorrt.execution import Contexts
@@ -107,10 +108,10 @@ class TensorRtRtxBackend(TensorRtBackend):
             if not config.set_compute_capability(capability, index):
                 raise EngineError(f"{self.title} cannot build for {self.capabilities[index]}")
 
-    def refusal(self, reason: str) -> str:
+    def refusal(self, reason: str) -> EngineError:
         """Turing has no matrix product in fp32 there, which NetVLAD and every projection are."""
         if "for Turing (SM75)" in reason:
-            return f"{self.title} refuses it: {reason}; for sm75 use engine.precision fp16"
+            return UnsupportedPrecision(f"{self.title} refuses it: {reason}; for sm75 use engine.precision fp16")
         return super().refusal(reason)
 
     def contexts(self, engine: Any) -> Contexts:
