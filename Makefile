@@ -21,10 +21,10 @@ help:  ## show this
 
 setup: $(INSTALLED)  ## install everything into .venv; the only step that needs a network
 
-$(INSTALLED): package.xml setup.py constraints.txt $(shell find vpr_msgs -type f)
+$(INSTALLED): package.xml setup.py constraints.txt $(shell find vpr_msgs test/support/tf2_msgs -type f)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make setup PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_ARGS) -c constraints.txt ./vpr_msgs -e '.[ros,demo,training,dev]'
+	$(BIN)/pip install $(PIP_ARGS) -c constraints.txt ./vpr_msgs ./test/support/tf2_msgs -e '.[ros,demo,training,dev]'
 	@touch $@
 
 demo: setup  ## drive through a rendered town and recognise its streets

@@ -7,15 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from closure_files import read_g2o, read_pairs
 from small_worlds import texture
 
 from vpr_ros import cli
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import Protocol
-from vpr_ros.evaluation.poses import read_g2o, read_pairs
+from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.replay import replay, replay_to_folder
-from vpr_ros.run_folder import new_folder, summary_lines
+from vpr_ros.rotations import pose_from_quaternion
 from vpr_ros.sources import BagSource, open_source
 from vpr_ros.types import Camera
 
@@ -89,7 +90,7 @@ def test_the_truth_is_never_shown_to_the_detector(bag: Path, config: Config) -> 
     with_truth = replay(BagSource(bag, ground_truth_topic="/truth"), config)
     without = replay(BagSource(bag), config)
     assert [m.similarity for m in with_truth.matches] == [m.similarity for m in without.matches]
-    assert all(k.odom_from_body is None for k in with_truth.detector.map.keyframes)
+    assert all(k.odom_from_body is None for k in with_truth.detector.map)
 
 
 def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_every_layout_gives_the_same_answers(bag: Path, tmp_path: Path, config: 
     (kitti / "times.txt").write_text("".join(f"{float(i):.6e}\n" for i in range(len(PLACES))))
     (kitti / "calib.txt").write_text("P0: 300 0 160 0 0 300 120 0 0 0 1 0\n")
     sources = [BagSource(bag), open_source(tmp_path / "kitti"), open_source(folder, rate_hz=1.0)]
-    answers = [[(m.status, m.match_id) for m in replay(source, config).matches] for source in sources]
+    answers = [[(m.status, m.match) for m in replay(source, config).matches] for source in sources]
     assert answers[0] == answers[1]
     calibrated = [status for status, _ in answers[1]]
     assert calibrated == [status for status, _ in answers[2]]
@@ -225,6 +226,32 @@ def test_odometry_places_the_frames_of_a_graph(tmp_path: Path, config: Config) -
     steps = [edge for edge in graph.edges if edge.to == edge.from_ + 1]
     assert len(steps) == len(places) - 1
     assert len(run.odometry) == 1
+
+
+@pytest.mark.parametrize("known_by", ["parameter", "/tf_static"])
+def test_odometry_of_a_body_places_the_cameras_once_it_is_known_where_they_sit(
+    tmp_path: Path, config: Config, known_by: str
+) -> None:
+    body_from_camera = pose_from_quaternion(np.array([0.3, 0, 1.2]), np.array([-0.5, 0.5, -0.5, 0.5]))
+    with BagWriter(tmp_path / "bag") as writer:
+        if known_by == "/tf_static":
+            writer.static_transform(S, "base_link", "lens", body_from_camera)
+        for i, place in enumerate([0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0]):
+            odom_from_body = np.eye(4)
+            odom_from_body[0, 3] = 5.0 * place
+            writer.odometry("/odom", i * S + S, odom_from_body, "odom", "base_link")
+            writer.image("/image", i * S + S, texture(place, 320, 240), "lens")
+    if known_by == "parameter":
+        config = config.with_values({"odometry.body_from_camera": "0.3 0 1.2 -0.5 0.5 -0.5 0.5"})
+    source = BagSource(tmp_path / "bag", odom_topic="/odom")
+    folder = new_folder(tmp_path / "runs", "first")
+    replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    graph = read_g2o(folder / "loop_closures.g2o")
+    for number, place in enumerate([0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0]):
+        expected = body_from_camera.copy()
+        expected[0, 3] += 5.0 * place
+        np.testing.assert_allclose(graph.vertices[number], expected, atol=1e-6)
+    assert sum(edge.to == edge.from_ + 1 for edge in graph.edges) == 10
 
 
 def test_without_verification_its_figures_are_dashes(bag: Path, tmp_path: Path, config: Config) -> None:

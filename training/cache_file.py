@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 _LOG = logging.getLogger(__name__)
 

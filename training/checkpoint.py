@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.errors import ModelError, TrainingError
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 FORMAT = "vpr_ros.network.2"
 

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -76,9 +76,15 @@ class Parameter:
         return value
 
 
+REMOVED = {
+    "verification.min_attention": "it did not improve verification; delete the line (the mask is on ~/attention/compressed)"
+}
+"""Parameters of earlier versions, and what to do instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    path: str = parameter("", "ONNX model file; empty means the model that ships with vpr_ros")
+    path: str = parameter("", "ONNX model file; empty: the model that ships with vpr_ros")
 
 
 BACKENDS = (
@@ -99,41 +105,54 @@ class EngineConfig:
     """What runs the model. An engine that cannot run here, or describes images too differently, gives way to ONNX Runtime."""
 
     backend: str = parameter(
-        "auto", "what runs the model; auto measures once what is installed", choices=("auto", *BACKENDS)
+        "auto",
+        "inference backend; auto measures the installed ones once and keeps the fastest",
+        choices=("auto", *BACKENDS),
     )
-    precision: str = parameter("fp32", "arithmetic of the engine", choices=PRECISIONS)
-    batch: int = parameter(1, "most images in one inference: cameras that are described together", low=1, high=64)
-    threads: int = parameter(0, "CPU threads for inference; 0 lets the engine choose", low=0, high=256)
-    cores: str = parameter("", "CPU cores for inference, like 2,3 or 4-7; empty binds none")
+    precision: str = parameter("fp32", "numeric precision of the engine", choices=PRECISIONS)
+    batch: int = parameter(1, "maximum images per inference: cameras that are described together", low=1, high=64)
+    threads: int = parameter(0, "CPU threads for inference; 0: the engine's own choice", low=0, high=256)
+    cores: str = parameter("", "CPU cores for inference, such as 2,3 or 4-7; empty: no binding")
     images: str = parameter(
-        "", "folder, bag or video of your camera: new engines are checked and int8 calibrated on it; empty uses ours"
+        "",
+        "folder, bag or video of your camera, on which new engines are checked and int8 is calibrated; empty: the images that ship with vpr_ros",
     )
     min_cosine: float = parameter(
-        0.0, "least cosine with the reference's descriptors; 0 uses the bar of the precision", low=0.0, high=1.0
+        0.0,
+        "minimum cosine between the engine's descriptors and the reference's; 0: the default of the precision",
+        low=0.0,
+        high=1.0,
     )
     version_compatible: bool = parameter(
-        False, "build TensorRT engines that other versions of it can run, too; they are larger and somewhat slower"
+        False, "build TensorRT engines that other TensorRT versions can load; larger and slightly slower"
     )
     capabilities: str = parameter(
-        "", "GPUs that tensorrt_rtx plans for, like sm86,sm89,sm120, so that one file is for all; empty is the one here"
+        "", "GPU architectures that a tensorrt_rtx engine supports, such as sm86,sm89,sm120; empty: this machine's"
     )
-    cache: str = parameter("", "folder of built engines; empty is vpr_ros/engines in the user's cache")
+    cache: str = parameter("", "folder of built engines; empty: vpr_ros/engines in the user's cache")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyframeConfig:
     """A frame is a keyframe if enough time has passed and anything has changed enough since the last one."""
 
-    min_interval_s: float = parameter(0.2, "least time between keyframes", unit="s", low=0.0, high=3600.0)
+    min_interval_s: float = parameter(0.2, "minimum time between keyframes", unit="s", low=0.0, high=3600.0)
     max_similarity: float = parameter(
-        0.9, "a frame less similar to the last keyframe than this is new; 1 makes every frame new", low=-1.0, high=1.0
+        0.9,
+        "a frame becomes a keyframe when its similarity to the last keyframe is below this; 1: every frame",
+        low=-1.0,
+        high=1.0,
     )
     min_distance_m: float = parameter(
-        0.5, "distance from the last keyframe that makes a frame new (needs odometry)", unit="m", low=0.0, high=1000.0
+        0.5,
+        "a frame becomes a keyframe at this distance from the last one (needs odometry)",
+        unit="m",
+        low=0.0,
+        high=1000.0,
     )
     min_angle_deg: float = parameter(
         15.0,
-        "rotation since the last keyframe that makes a frame new (needs odometry)",
+        "a frame becomes a keyframe at this rotation since the last one (needs odometry)",
         unit="deg",
         low=0.0,
         high=180.0,
@@ -144,21 +163,21 @@ class KeyframeConfig:
 class ExclusionConfig:
     """Which keyframes of the running drive are too recent to be a revisit; any one of the rules excludes."""
 
-    time_s: float = parameter(10.0, "keyframes younger than this are no revisit", unit="s", low=0.0, high=86400.0)
+    time_s: float = parameter(
+        10.0, "minimum age of a keyframe before it may be matched", unit="s", low=0.0, high=86400.0
+    )
     distance_m: float = parameter(
         3.0,
-        "keyframes less travelled path ago than this are no revisit (needs odometry)",
+        "minimum travelled distance before a keyframe may be matched (needs odometry)",
         unit="m",
         low=0.0,
         high=100000.0,
     )
-    count: int = parameter(
-        5, "the last so many keyframes of the query's camera, and what came since, are no revisit", low=0, high=1000000
-    )
+    count: int = parameter(5, "number of the camera's latest keyframes that may not be matched", low=0, high=1000000)
     away_similarity: float = parameter(
         0.5,
-        "the robot has left a place once two keyframes in a row are less similar to the present view than this; keyframes "
-        "since then are no revisit; 1 switches the rule off",
+        "the robot has left its place when two consecutive keyframes are less similar to the present view than this; "
+        "keyframes made since may not be matched; 1 disables",
         low=-1.0,
         high=1.0,
     )
@@ -166,77 +185,71 @@ class ExclusionConfig:
 
 @dataclass(frozen=True, slots=True)
 class MatchConfig:
-    top_k: int = parameter(20, "keyframes looked up per query", low=1, high=1000)
-    min_similarity: float = parameter(0.35, "least cosine similarity of a match", low=-1.0, high=1.0)
+    top_k: int = parameter(20, "number of most similar keyframes retrieved per query", low=1, high=1000)
+    min_similarity: float = parameter(0.35, "minimum cosine similarity of a match", low=-1.0, high=1.0)
     island_gap: int = parameter(
-        5, "candidates at most this many keyframes (of one camera) apart are one place (island)", low=0, high=10000
+        5, "maximum gap in keyframes (of one camera) between candidates of one place (island)", low=0, high=10000
     )
     max_ambiguity: float = parameter(
-        0.98, "most that the runner-up's similarity may be of the best one's; 1 never rejects", low=0.0, high=1.0
+        0.98, "maximum ratio of second-best to best place similarity; 1 disables", low=0.0, high=1.0
     )
-    cooldown_s: float = parameter(
-        0.0, "after an accepted loop closure, none for this long", unit="s", low=0.0, high=3600.0
-    )
+    cooldown_s: float = parameter(0.0, "minimum time between accepted loop closures", unit="s", low=0.0, high=3600.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyConfig:
     window: int = parameter(
-        3, "how many consecutive queries of a camera are looked at, this one included", low=1, high=100
+        3, "number of consecutive queries of a camera that are compared, this one included", low=1, high=100
     )
-    min_hits: int = parameter(
-        2, "how many of them must point to the same place; 1 switches the check off", low=1, high=100
+    min_hits: int = parameter(2, "minimum number of them that agree on the place; 1 disables", low=1, high=100)
+    max_gap: int = parameter(
+        10, "maximum gap in keyframes (of one camera) between queries that agree", low=0, high=10000
     )
-    max_gap: int = parameter(10, "same place: at most this many keyframes (of one camera) apart", low=0, high=10000)
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationConfig:
-    enabled: bool = parameter(True, "check candidates by local features and epipolar geometry")
-    features: str = parameter("sift", "local features: sift is robust, orb is fast", choices=("sift", "orb"))
-    max_features: int = parameter(800, "local features kept per image", low=50, high=10000)
+    enabled: bool = parameter(True, "verify candidates by local features and epipolar geometry")
+    features: str = parameter("sift", "local features; sift is more robust, orb faster", choices=("sift", "orb"))
+    max_features: int = parameter(800, "maximum number of local features per image", low=50, high=10000)
     max_size_px: int = parameter(
-        400, "images are shrunk to at most this width for local features", unit="px", low=64, high=8192
-    )
-    min_attention: float = parameter(
-        0.0,
-        "leave out local features where the model's mask is below this (0: none; needs a model with a mask)",
-        low=0.0,
-        high=1.0,
+        400, "maximum image width for local features; larger images are shrunk", unit="px", low=64, high=8192
     )
     ignore: str = parameter(
         "",
-        "parts of the picture whose local features are left out, like the robot's own body: rectangles x y width height as "
-        "shares of the picture and mask images (black is ignored), separated by commas: 0 0.75 1 0.25, mask.png; of a rig "
+        "image regions without local features, such as the robot's own body: rectangles x y width height as fractions of the "
+        "image and mask images (black: ignored), separated by commas: 0 0.75 1 0.25, mask.png; for a rig: "
         "front: 0 0.75 1 0.25; rear: mask.png",
     )
     learn_static: bool = parameter(
         True,
-        "learn per camera what never changes in its picture while the robot moves, and leave out local features there",
+        "learn for each camera which image region never changes while the robot moves, and ignore local features there",
     )
     min_motion_px: float = parameter(
         2.0,
-        "matched features that move less in the shrunk picture count only where all of the picture matches; 0: they always "
-        "count",
+        "minimum motion of matched features in the shrunk image; those below count only if the whole image matches; "
+        "0 disables",
         unit="px",
         low=0.0,
         high=100.0,
     )
-    max_candidates: int = parameter(3, "candidates of the best place that are verified", low=1, high=100)
+    max_candidates: int = parameter(
+        3, "maximum number of candidates of the best place that are verified", low=1, high=100
+    )
     max_ratio: float = parameter(
-        0.85, "Lowe's ratio test: nearest over second nearest descriptor distance", low=0.1, high=1.0
+        0.85, "Lowe's ratio test: maximum ratio of nearest to second-nearest descriptor distance", low=0.1, high=1.0
     )
     max_error_px: float = parameter(
-        1.5, "an inlier lies this close to its epipolar line", unit="px", low=0.1, high=50.0
+        1.5, "maximum distance of an inlier from its epipolar line", unit="px", low=0.1, high=50.0
     )
-    min_inliers: int = parameter(30, "least inliers of an accepted match", low=5, high=10000)
-    min_inlier_ratio: float = parameter(0.3, "least share of the feature matches that are inliers", low=0.0, high=1.0)
+    min_inliers: int = parameter(30, "minimum number of inliers", low=5, high=10000)
+    min_inlier_ratio: float = parameter(0.3, "minimum ratio of inliers to feature matches", low=0.0, high=1.0)
     min_coverage: float = parameter(
-        0.2, "least share of the image's 4 x 4 cells that hold an inlier", low=0.0, high=1.0
+        0.2, "minimum fraction of the image's 4 x 4 cells that contain an inlier", low=0.0, high=1.0
     )
     unknown_scale_sigma_m: float = parameter(
         5.0,
-        "standard deviation given to the distance between the two cameras, which one camera cannot see",
+        "standard deviation of the distance between the two cameras where the scale is unknown",
         unit="m",
         low=0.01,
         high=1000.0,
@@ -245,12 +258,17 @@ class VerificationConfig:
 
 @dataclass(frozen=True, slots=True)
 class OdometryConfig:
-    """A closure that odometry rules out is rejected. Used only where both frames carry odometry of one session."""
+    """A closure that contradicts odometry is rejected, where both frames have odometry of one segment."""
 
-    gate_enabled: bool = parameter(True, "reject closures that odometry rules out")
+    gate_enabled: bool = parameter(True, "reject closures that contradict odometry")
     drift_per_m: float = parameter(0.1, "odometry error per metre travelled", unit="m/m", low=0.0, high=10.0)
+    body_from_camera: str = parameter(
+        "",
+        "pose of the camera on the body whose motion odometry describes, x y z qx qy qz qw in metres, for example "
+        "0.3 0 1.2 -0.5 0.5 -0.5 0.5 (looking forward); for a rig: front: ...; rear: ...; empty: from /tf_static, if it is there",
+    )
     max_distance_m: float = parameter(
-        10.0, "how far apart two cameras may be and still see the same place", unit="m", low=0.0, high=1000.0
+        10.0, "maximum distance between two cameras that see the same place", unit="m", low=0.0, high=1000.0
     )
 
 
@@ -258,16 +276,16 @@ class OdometryConfig:
 class SessionConfig:
     clock_jump_s: float = parameter(
         1.0,
-        "a frame with a stamp this far before its camera's last one or behind the rig's other cameras is odd and dropped; "
-        "three in a row that agree start a new session; a smaller step back drops the frame",
+        "a frame this far older than its camera's last one, or behind the other cameras of the rig, is dropped; three "
+        "consecutive ones that agree start a new session",
         unit="s",
         low=0.0,
         high=86400.0,
     )
     max_gap_s: float = parameter(
         60.0,
-        "a frame is odd, too, if its stamp is further than this ahead of the time that has passed since the last one, by the "
-        "clock of reception",
+        "maximum lead of a stamp over the time that has passed by the clock of reception; frames beyond are dropped like "
+        "those of session.clock_jump_s",
         unit="s",
         low=1.0,
         high=86400.0,
@@ -278,21 +296,24 @@ class SessionConfig:
 class NodeConfig:
     """Only the ROS node reads these."""
 
-    autostart: bool = parameter(True, "configure and activate at start, without a lifecycle manager")
+    autostart: bool = parameter(True, "configure and activate at start; false: a lifecycle manager does it")
+    robot: str = parameter(
+        "", "name of this robot; part of the name of each keyframe, unique among the robots of a fleet"
+    )
     cameras: str = parameter(
         "",
-        "cameras of a rig, like front,rear: topics front/image, front/camera_info, ...; empty: one camera on image, "
-        "camera_info. Where a parameter counts keyframes, those of a rig count as those of one camera",
+        "cameras of a rig, such as front,rear: topics front/image, front/camera_info, ...; empty: one camera on image and "
+        "camera_info. Parameters that count keyframes count those of a rig as those of one camera",
     )
     image_transport: str = parameter("raw", "subscribe to image or to image/compressed", choices=("raw", "compressed"))
-    use_odometry: bool = parameter(True, "subscribe to odom; it is optional and may stay silent")
+    use_odometry: bool = parameter(True, "subscribe to odom; recognition works without it")
     max_odometry_age_s: float = parameter(
-        0.2, "odometry further than this from the image's stamp is not used", unit="s", low=0.0, high=10.0
+        0.2, "maximum time between an image and the odometry that is used for it", unit="s", low=0.0, high=10.0
     )
-    maps_directory: str = parameter("~/.ros/vpr_maps", "save_map and load_map stay inside this folder")
-    map: str = parameter("", "name of a map to load at start; empty starts with an empty map")
+    maps_directory: str = parameter("~/.ros/vpr_maps", "folder of all maps that save_map and load_map access")
+    map: str = parameter("", "name of the map to load at start; empty: a new map")
     no_data_s: float = parameter(
-        5.0, "silence on the image topic that becomes a diagnostic", unit="s", low=0.1, high=3600.0
+        5.0, "time without images after which /diagnostics reports an error", unit="s", low=0.1, high=3600.0
     )
 
     @property
@@ -310,6 +331,21 @@ class NodeConfig:
         if len(set(names)) < len(names):
             raise ConfigError(f"node.cameras names a camera twice: {self.cameras}")
         return names
+
+
+def per_camera(name: str, text: str, cameras: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The parts of a parameter's text like `front: ...; rear: ...`, or of one for all cameras, "".
+
+    Raises ConfigError for the name of a camera that is not among `cameras`.
+    """
+    for part in filter(str.strip, text.split(";")):
+        named = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*:(.*)", part, re.DOTALL)
+        camera, rest = ("", part) if named is None else named.groups()
+        known = sorted(filter(None, cameras))
+        if camera and camera not in known:
+            found = ", ".join(known) or "none: leave the name out"
+            raise ConfigError(f"{name}: there is no camera {camera!r}; node.cameras names {found}")
+        yield camera, rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +379,8 @@ class Config:
         stages: dict[str, dict[str, Scalar]] = {}
         for name, value in values.items():
             if name not in known:
+                if name in REMOVED:
+                    raise ConfigError(f"there is no {name} any more: {REMOVED[name]}")
                 near = difflib.get_close_matches(name, known, 1)
                 raise ConfigError(f"unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
             stage, _, leaf = name.partition(".")

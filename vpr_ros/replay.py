@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,14 @@ from vpr_ros.config import Config
 from vpr_ros.engines.backend import Engine
 from vpr_ros.engines.open import open_engine
 from vpr_ros.errors import FrameOrderError, SourceError
+from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
 from vpr_ros.evaluation.metrics import evaluate
-from vpr_ros.evaluation.poses import OdometryPath
 from vpr_ros.evaluation.report import Run
+from vpr_ros.evaluation.run_folder import write_run
+from vpr_ros.extrinsics import configured_extrinsics
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.recognition.loop_detector import LoopDetector
-from vpr_ros.run_folder import write_run
 from vpr_ros.sources import Source
 from vpr_ros.sources.base import TRUE_ODOMETRY
 from vpr_ros.sources.sample import images_of
@@ -47,15 +48,15 @@ class Replay:
     """What was odd about stamps and odometry: every session that began, a sentence for each other kind."""
 
     @property
-    def keyframes(self) -> dict[int, FrameRef]:
+    def keyframes(self) -> list[FrameRef]:
         """The frame of each keyframe of the map."""
-        return {k.id: FrameRef(k.session, k.stamp_ns) for k in self.detector.map.keyframes}
+        return [keyframe.ref.frame for keyframe in self.detector.map]
 
 
 def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: Engine | None = None) -> Replay:
     """Run the frames through a new detector, with `engine` or else the configured one.
 
-    Frames out of order are left out and counted. Raises ModelError.
+    Frames out of order are left out and counted. Raises ModelError, and ConfigError where cameras cannot sit so.
     """
     stopwatch = Stopwatch()
     if engine is None:
@@ -69,6 +70,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         stage=stopwatch,
         report=lambda kind, text: events.setdefault(kind, []).append(text),
     )
+    extrinsics = configured_extrinsics(config)
     matches: list[PlaceMatch] = []
     odometry: list[_Posed] = []
     numbers: dict[FrameRef, int] = {}
@@ -80,6 +82,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         if frame is None:
             break
         try:
+            frame = replace(frame, body_from_camera=extrinsics.get(frame.camera_name, frame.body_from_camera))
             matches.append(detector.process(frame))
         except FrameOrderError:
             out_of_order += 1
@@ -88,7 +91,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         numbers[name] = number
         fix = matches[-1].odometry
         if fix is not None and fix.odom_from_body is not None:
-            odometry.append(_Posed(name, fix.odom_from_body, _is_of_camera(frame), fix.segment))
+            odometry.append(_posed(name, frame, fix.odom_from_body, fix.segment))
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
     return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
 
@@ -96,6 +99,15 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
 def _once(texts: Sequence[str]) -> str:
     """The first of several events of a kind, and how many there were."""
     return texts[0] if len(texts) == 1 else f"{texts[0]} (the first of {len(texts)} such events)"
+
+
+def _posed(name: FrameRef, frame: Frame, odom_from_body: Pose, segment: int) -> _Posed:
+    """Of the camera, where it is known where that sits on the body."""
+    if _is_of_camera(frame):
+        return _Posed(name, odom_from_body, True, segment)
+    if frame.body_from_camera is None:
+        return _Posed(name, odom_from_body, False, segment)
+    return _Posed(name, odom_from_body @ frame.body_from_camera, True, segment)
 
 
 def _is_of_camera(frame: Frame) -> bool:
@@ -165,7 +177,7 @@ def replay_to_folder(
         notes.append(
             f"{done.out_of_order} frames were not newer than the one before, or their stamps odd, and were left out"
         )
-    notes += done.detector.notes
+    notes += done.detector.verifier.notes
     model = done.detector.engine.model
     run = Run(
         name=source.name,

@@ -82,7 +82,8 @@ class Frame:
 
     `odometry_frame` names the frames of `odom_from_body` ("odom/base_link"): poses of different frames do not compare.
     `received_ns` is when the image was received, on another clock than the stamp's; only differences of it are used.
-    None where that is not known.
+    `body_from_camera` is where the camera sits on the robot: it takes points of the camera's optical frame to the frame whose
+    motion odometry describes. None where one of these is not known.
     """
 
     stamp_ns: int
@@ -93,6 +94,7 @@ class Frame:
     camera_name: str = ""
     odometry_frame: str = ""
     received_ns: int | None = None
+    body_from_camera: Pose | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for the camera of another image: `calibration.camera_for_image` judges which one belongs to it."""
@@ -111,6 +113,26 @@ class FrameRef(NamedTuple):
 
     session: str
     stamp_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeRef:
+    """Names a keyframe by (robot, session, id); the other fields find its image and are no part of the name.
+
+    The id is opaque: it is never reused, and no order or position may be read from it.
+    """
+
+    robot: str
+    session: str
+    id: int
+    stamp_ns: int = field(default=0, compare=False)
+    camera_name: str = field(default="", compare=False)
+    frame_id: str = field(default="", compare=False)
+
+    @property
+    def frame(self) -> FrameRef:
+        """The frame that it was made of."""
+        return FrameRef(self.session, self.stamp_ns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,23 +173,20 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keyframe:
-    """A frame that the map remembers. `id` is its position in the map, from 0.
+    """A frame that the map remembers, with its name `ref`.
 
-    `camera_name` is the camera of a rig that saw it. `elapsed_ns` is the time since its drive began, whatever the stamps did.
+    `elapsed_ns` is the time since its drive began, whatever the stamps did.
     `travelled_m` is the path length since its segment of odometry began, or None where no odometry could be used; poses and
     paths of different segments do not compare.
     """
 
-    id: int
-    session: str
-    stamp_ns: int
+    ref: KeyframeRef
     descriptor: Descriptor
     thumbnail: Thumbnail | None = None
     camera: Camera | None = None
+    body_from_camera: Pose | None = None
     odom_from_body: Pose | None = None
     travelled_m: float | None = None
-    frame_id: str = ""
-    camera_name: str = ""
     elapsed_ns: int = 0
     odometry_segment: int = 0
 
@@ -176,7 +195,7 @@ class Keyframe:
 class Candidate:
     """A keyframe of the map and its cosine similarity with the query, in [-1, 1]."""
 
-    keyframe_id: int
+    keyframe: KeyframeRef
     similarity: float
 
 
@@ -198,8 +217,8 @@ class Verification:
 
     `coverage` is the share of the query image's 4 x 4 cells that hold an inlier.
     `match_from_query` takes points of the query camera to the match camera, which may be two cameras of a rig. It is None
-    without intrinsics, and where the inliers leave the rotation open. Its translation has unit length (one camera cannot see
-    scale) or is the zero vector, which means no direction: the views show no parallax, or not which way. `covariance` is
+    without intrinsics, and where the inliers leave the rotation open. Where not `scale_known` its translation has unit length (one
+    camera cannot see scale) or is the zero vector, which means no direction: the views show no parallax, or not which way. `covariance` is
     (6, 6): x y z in m, then rotation in rad; without a direction it is 1 + unknown_scale_sigma_m^2 along each of x y z.
     `still` counts the feature matches that were left out because they stay at their pixel while the rest of the picture
     differs: the robot's own body. `agreement` is what the pose is estimated from, until that is done.
@@ -210,6 +229,7 @@ class Verification:
     coverage: float
     match_from_query: Pose | None = None
     covariance: NDArray[np.float64] | None = None
+    scale_known: bool = False
     still: int = 0
     agreement: Agreement | None = None
 
@@ -218,7 +238,7 @@ class Verification:
 class PlaceMatch:
     """The answer to one query, accepted or not, with the numbers behind it.
 
-    The fields about the match are None where the search never got that far.
+    `match` and the numbers about it are None where the search never got that far.
     """
 
     stamp_ns: int
@@ -226,12 +246,13 @@ class PlaceMatch:
     frame_id: str = ""
     keyframe_id: int | None = None
     """The id under which the query itself was added to the map, if it was."""
-    match_id: int | None = None
-    match_stamp_ns: int | None = None
-    match_session: str | None = None
+    match: KeyframeRef | None = None
+    """The best keyframe, accepted or not."""
     similarity: float | None = None
     runner_up: float | None = None
     """Similarity of the best keyframe that belongs to another place (island)."""
+    probability: float | None = None
+    """That the match is correct, in [0, 1]; None while nothing is calibrated."""
     consistent_count: int = 0
     verification: Verification | None = None
     candidates: tuple[Candidate, ...] = field(default=())
@@ -240,10 +261,25 @@ class PlaceMatch:
     """What the model attended to, where that was asked for."""
     session: str = ""
     """The drive that the query belongs to."""
+    robot: str = ""
     camera_name: str = ""
-    match_camera_name: str | None = None
     odometry: OdometryFix | None = None
     """What was known by odometry when the query was taken."""
+    body_from_camera: Pose | None = None
+    """Where the query's camera sits."""
+
+    @classmethod
+    def without_map(cls, frame: Frame, robot: str, session: str) -> PlaceMatch:
+        """The answer to a frame where nothing is known yet: NO_MAP."""
+        return cls(
+            frame.stamp_ns,
+            MatchStatus.NO_MAP,
+            frame_id=frame.frame_id,
+            session=session,
+            robot=robot,
+            camera_name=frame.camera_name,
+            body_from_camera=frame.body_from_camera,
+        )
 
     @property
     def accepted(self) -> bool:
@@ -257,4 +293,11 @@ class PlaceMatch:
     @property
     def match_frame(self) -> FrameRef | None:
         """The frame of the keyframe that it was matched with."""
-        return None if self.match_stamp_ns is None else FrameRef(self.match_session or "", self.match_stamp_ns)
+        return None if self.match is None else self.match.frame
+
+    @property
+    def query(self) -> KeyframeRef | None:
+        """The keyframe that the query became, if it did."""
+        if self.keyframe_id is None:
+            return None
+        return KeyframeRef(self.robot, self.session, self.keyframe_id, self.stamp_ns, self.camera_name, self.frame_id)

@@ -40,10 +40,10 @@ from vpr_ros.errors import VprError
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run
+from vpr_ros.evaluation.run_folder import new_folder, summary_lines, write_run
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.replay import ground_truth, true_poses
 from vpr_ros.ros.messages import match_from_msg, stamp_ns
-from vpr_ros.run_folder import new_folder, summary_lines, write_run
 from vpr_ros.share import shared_files
 from vpr_ros.sources import BagSource
 from vpr_ros.types import FrameRef, PlaceMatch
@@ -58,7 +58,7 @@ class Heard:
 
     matches: list[PlaceMatch] = field(default_factory=list)
     arrived_s: dict[int, float] = field(default_factory=dict)
-    keyframes: dict[int, FrameRef] = field(default_factory=dict)
+    keyframes: list[FrameRef] = field(default_factory=list)
     loop_closures: int = 0
 
 
@@ -83,7 +83,7 @@ class Listener(Node):
             self.heard.arrived_s[stamp_ns(match.header.stamp)] = time.perf_counter()
 
     def _on_keyframe(self, message: KeyframeMsg) -> None:
-        self.heard.keyframes[int(message.ref.id)] = FrameRef(message.ref.session, stamp_ns(message.ref.stamp))
+        self.heard.keyframes.append(FrameRef(message.ref.session, stamp_ns(message.ref.stamp)))
 
     def _on_loop_closure(self, _: LoopClosure) -> None:
         self.heard.loop_closures += 1

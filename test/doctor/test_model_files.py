@@ -12,7 +12,7 @@ from vpr_ros.engines.cache import EngineCache, Key
 from vpr_ros.machine import Machine
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
-from vpr_ros.types import Keyframe, Thumbnail
+from vpr_ros.types import Keyframe, KeyframeRef, Thumbnail
 
 
 def test_engine_files(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None:
@@ -49,9 +49,9 @@ def test_model(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None
 def test_map(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None:
     descriptor = np.full(grid_model.dim, grid_model.dim**-0.5, np.float32)
     place_map, blind = PlaceMap(grid_model.dim), PlaceMap(grid_model.dim)
-    place_map.add(Keyframe(0, "s", 1, descriptor, thumbnail=Thumbnail(b"jpeg", 1.0)))
+    place_map.add(Keyframe(KeyframeRef("", "s", 0, 1), descriptor, thumbnail=Thumbnail(b"jpeg", 1.0)))
     place_map.save(tmp_path / "lab.vprmap", grid_model.id)
-    blind.add(Keyframe(0, "s", 1, descriptor))
+    blind.add(Keyframe(KeyframeRef("", "s", 0, 1), descriptor))
     blind.save(tmp_path / "blind.vprmap", grid_model.id)
     place_map.save(tmp_path / "foreign.vprmap", "0" * 64)
     put(machine, "torn.vprmap", "PK")

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpr_ros.errors import VprError
 from vpr_ros.evaluation.ground_truth import GroundTruth
 from vpr_ros.evaluation.metrics import Curve, Metrics, Verdict, evaluate, precision_recall
-from vpr_ros.types import Candidate, FrameRef, MatchStatus, PlaceMatch, Verification
+from vpr_ros.types import Candidate, FrameRef, KeyframeRef, MatchStatus, PlaceMatch, Verification
 
 SECOND = 10**9
 
@@ -28,6 +27,10 @@ def truth(places: dict[int, float]) -> GroundTruth:
     return GroundTruth([frame(stamp) for stamp in places], poses)
 
 
+def keyframe(second: int, session: str = "") -> KeyframeRef:
+    return KeyframeRef("", session, 3 * second + 1, second * SECOND)
+
+
 def answer(
     stamp: int, status: MatchStatus, candidates: dict[int, float] | None = None, inliers: int | None = None
 ) -> PlaceMatch:
@@ -36,16 +39,15 @@ def answer(
     return PlaceMatch(
         stamp * SECOND,
         status,
-        match_id=first,
-        match_stamp_ns=None if first is None else first * SECOND,
+        match=None if first is None else keyframe(first),
         similarity=None if first is None else (candidates or {})[first],
         verification=None if inliers is None else Verification(inliers, 0.5, 0.5),
-        candidates=tuple(Candidate(*item) for item in (candidates or {}).items()),
+        candidates=tuple(Candidate(keyframe(s), similarity) for s, similarity in (candidates or {}).items()),
     )
 
 
 def measure(world: GroundTruth, answers: list[PlaceMatch]) -> Metrics:
-    return evaluate(answers, world, {s: frame(s) for s in range(200)})
+    return evaluate(answers, world, [frame(s) for s in range(200)])
 
 
 A, LOW, GEO, NO_MAP = MatchStatus.ACCEPTED, MatchStatus.LOW_SCORE, MatchStatus.GEOMETRY, MatchStatus.NO_MAP
@@ -158,12 +160,12 @@ def test_frames_of_two_sessions_with_one_stamp_are_two_frames() -> None:
     frames = [frame(s, "a") for s in first] + [frame(s, "a+") for s in second]
     poses = np.tile(np.eye(4), (len(frames), 1, 1))
     poses[:, 0, 3] = [*first.values(), *second.values()]
-    keyframes = dict(enumerate(frames[:10]))
+    keyframes = frames[:10]
 
     def closure(s: int, match: int) -> PlaceMatch:
         return PlaceMatch(
-            s * SECOND, A, match_id=match, match_stamp_ns=match * SECOND, match_session="a", session="a+", similarity=0.9,
-            candidates=(Candidate(match, 0.9),), verification=Verification(30, 0.5, 0.5),
+            s * SECOND, A, match=keyframe(match, "a"), session="a+", similarity=0.9,
+            candidates=(Candidate(keyframe(match, "a"), 0.9),), verification=Verification(30, 0.5, 0.5),
         )  # fmt: skip
 
     answers = [PlaceMatch(f.stamp_ns, NO_MAP, session="a") for f in frames[:10]]
@@ -174,7 +176,7 @@ def test_frames_of_two_sessions_with_one_stamp_are_two_frames() -> None:
 
 
 def test_without_verification_there_are_no_figures_of_it() -> None:
-    keyframes = {s: frame(s) for s in range(200)}
+    keyframes = [frame(s) for s in range(200)]
     m = evaluate(ANSWERS, WORLD, keyframes, verification=False)
     assert m.verified is None
     assert m.to_dict()["verified"] is None
@@ -192,13 +194,8 @@ def test_a_truth_of_few_frames_is_warned_of() -> None:
 
 
 def test_keyframes_of_a_loaded_map_can_be_revisited() -> None:
-    assert evaluate([answer(50, LOW)], LAP, {}).revisits == 0
-    assert evaluate([answer(50, LOW)], LAP, {0: frame(0)}).revisits == 1
-
-
-def test_a_candidate_without_a_stamp_is_refused() -> None:
-    with pytest.raises(VprError, match="keyframe 3"):
-        evaluate([answer(50, LOW, {3: 0.5})], truth({50: 0}), {})
+    assert evaluate([answer(50, LOW)], LAP, []).revisits == 0
+    assert evaluate([answer(50, LOW)], LAP, [frame(0)]).revisits == 1
 
 
 def test_no_queries() -> None:

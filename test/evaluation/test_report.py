@@ -8,11 +8,11 @@ import pytest
 from html_pages import check_page
 
 from vpr_ros.config import Config
+from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.ground_truth import GroundTruth
 from vpr_ros.evaluation.metrics import evaluate
-from vpr_ros.evaluation.poses import OdometryPath
 from vpr_ros.evaluation.report import Run, top_down, write_report
-from vpr_ros.types import Candidate, FrameRef, Image, MatchStatus, PlaceMatch, Verification
+from vpr_ros.types import Candidate, FrameRef, Image, KeyframeRef, MatchStatus, PlaceMatch, Verification
 
 SECOND = 10**9
 FRAMES = [FrameRef("", index * SECOND) for index in range(60)]
@@ -29,15 +29,29 @@ def answer(index: int) -> PlaceMatch:
         return PlaceMatch(stamp, MatchStatus.LOW_SCORE)
     found = index - 30 if index % 5 else 2
     verification = Verification(50 - index % 5, 0.5, 0.5)
-    candidates = (Candidate(found, 0.75),)
+    match = KeyframeRef("", "", found, found * SECOND)
+    candidates = (Candidate(match, 0.75),)
     return PlaceMatch(
-        stamp, MatchStatus.ACCEPTED, "", index, found, found * SECOND, "", 0.75, None, 0, verification, candidates
+        stamp,
+        MatchStatus.ACCEPTED,
+        keyframe_id=index,
+        match=match,
+        similarity=0.75,
+        verification=verification,
+        candidates=candidates,
     )
 
 
 MATCHES = [answer(index) for index in ALL]
 TRUE_POSES = dict(zip(FRAMES, POSES, strict=True))
-METRICS = evaluate(MATCHES, GroundTruth(FRAMES, POSES), dict(enumerate(FRAMES)))
+METRICS = evaluate(MATCHES, GroundTruth(FRAMES, POSES), FRAMES)
+
+
+def in_session(match: PlaceMatch, session: str, second: int) -> PlaceMatch:
+    """Of a drive of several sessions, the first of which all matches are of."""
+    matched = None if match.match is None else replace(match.match, session="day")
+    candidates = tuple(replace(c, keyframe=replace(c.keyframe, session="day")) for c in match.candidates)
+    return replace(match, session=session, stamp_ns=second * SECOND, match=matched, candidates=candidates)
 
 
 def image_of(frame: FrameRef) -> Image:
@@ -145,7 +159,7 @@ def test_the_trajectory_is_seen_from_above(up: int) -> None:
 
 def test_a_truth_of_a_part_of_the_drive_is_warned_of(tmp_path: Path) -> None:
     known = np.where(np.arange(60)[:, None, None] % 3 == 0, POSES, np.nan)
-    metrics = evaluate(MATCHES, GroundTruth(FRAMES, known), dict(enumerate(FRAMES)))
+    metrics = evaluate(MATCHES, GroundTruth(FRAMES, known), FRAMES)
     run = replace(FULL, metrics=metrics, true_poses=dict(zip(FRAMES, known, strict=True)))
     html = page(tmp_path, run)
     assert "The ground truth covers 20 of 60 frames (33 %): precision and recall are of these alone." in html
@@ -155,7 +169,7 @@ def test_a_truth_of_a_part_of_the_drive_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_without_verification_there_is_no_figure_of_it(tmp_path: Path) -> None:
-    metrics = evaluate(MATCHES, GroundTruth(FRAMES, POSES), dict(enumerate(FRAMES)), verification=False)
+    metrics = evaluate(MATCHES, GroundTruth(FRAMES, POSES), FRAMES, verification=False)
     assert ">verified<" in page(tmp_path, FULL)
     html = page(tmp_path, replace(FULL, metrics=metrics))
     assert ">verified<" not in html
@@ -164,12 +178,9 @@ def test_without_verification_there_is_no_figure_of_it(tmp_path: Path) -> None:
 
 def test_frames_with_one_stamp_are_named_with_their_session(tmp_path: Path) -> None:
     """The second lap has the stamps of the first: the images are those of their sessions."""
-    matches = [
-        replace(m, session="day" if k < 30 else "day+", match_session="day", stamp_ns=k % 30 * SECOND)
-        for k, m in enumerate(MATCHES)
-    ]
+    matches = [in_session(m, "day" if k < 30 else "day+", k % 30) for k, m in enumerate(MATCHES)]
     frames = [m.frame for m in matches]
-    metrics = evaluate(matches, GroundTruth(frames, POSES), dict(enumerate(frames)))
+    metrics = evaluate(matches, GroundTruth(frames, POSES), frames)
     assert (metrics.revisits, metrics.accepted_true) == (30, 16)
     asked: list[FrameRef] = []
 

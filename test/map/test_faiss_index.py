@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_ros.map.index import FaissIndex
+from vpr_ros.map.index.base import Selection
+from vpr_ros.map.index.faiss_index import FaissIndex
 
 
 def unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -12,17 +13,21 @@ def unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-@given(st.integers(0, 40), st.integers(1, 8), st.integers(0, 50), st.integers(0, 2**32 - 1))
-def test_search_is_the_sorted_prefix(count: int, k: int, stop: int, seed: int) -> None:
+@given(st.integers(0, 40), st.integers(1, 8), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_search_sorts_what_is_allowed(count: int, k: int, share: float, seed: int) -> None:
+    """Against the obvious: every similarity, whatever the keys and the order in which they were added."""
     rng = np.random.default_rng(seed)
-    database, query = unit(rng, count, 5), unit(rng, 1, 5)[0]
+    database, query, keys = unit(rng, count, 5), unit(rng, 1, 5)[0], rng.choice(10**12, count, replace=False)
     index = FaissIndex(5)
-    index.add(database)
-    found = index.search(query, k, stop)
-    similarities = database[: min(stop, count)] @ query
-    expected = sorted(range(len(similarities)), key=lambda i: -similarities[i])[:k]
-    assert [c.keyframe_id for c in found] == expected
-    np.testing.assert_allclose([c.similarity for c in found], similarities[expected], atol=1e-6)
+    for some in np.array_split(np.arange(count), 3):
+        index.add(keys[some], database[some])
+    assert len(index) == count
+    without = rng.permutation(np.append(keys[rng.random(count) < share], 10**13))  # a key that nobody has, too
+    found = index.search(query, k, Selection(without=without))
+    allowed = [i for i in range(count) if keys[i] not in without]
+    expected = sorted(allowed, key=lambda i: -(database[i] @ query))[:k]
+    assert [hit.key for hit in found] == [keys[i] for i in expected]
+    np.testing.assert_allclose([hit.similarity for hit in found], database[expected] @ query, atol=1e-6)
 
 
 def test_recent_keyframes_cannot_starve_an_older_match() -> None:
@@ -30,9 +35,10 @@ def test_recent_keyframes_cannot_starve_an_older_match() -> None:
     rng = np.random.default_rng(0)
     query = unit(rng, 1, 16)[0]
     index = FaissIndex(16)
-    index.add(query[None])  # the true match, oldest
-    index.add(unit(rng, 50, 16))
-    index.add(np.repeat(query[None], 30, axis=0))  # thirty recent frames that fill any top 20
-    found = index.search(query, 20, stop=51)
-    assert found[0].keyframe_id == 0
-    assert all(c.keyframe_id < 51 for c in found)
+    index.add(np.array([7]), query[None])  # the true match, oldest
+    index.add(np.arange(100, 150), unit(rng, 50, 16))
+    index.add(np.arange(200, 230), np.repeat(query[None], 30, axis=0))  # thirty recent frames that fill any top 20
+    found = index.search(query, 20, Selection(without=np.arange(200, 230)))
+    assert found[0].key == 7
+    assert len(found) == 20
+    assert all(hit.key < 200 for hit in found)

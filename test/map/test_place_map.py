@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from vpr_ros.errors import MapError
 from vpr_ros.map import place_map as place_map_module
 from vpr_ros.map.place_map import FORMAT, PlaceMap
-from vpr_ros.types import Camera, Keyframe, Thumbnail
+from vpr_ros.types import Camera, Keyframe, KeyframeRef, Thumbnail
 
 CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, (0.1, -0.2, 0.0, 0.0), fisheye=True)
+
+
+def name(i: int) -> KeyframeRef:
+    """Ids in no order."""
+    stamp_ns = 1_700_000_000_123_456_789 + i
+    return KeyframeRef("robot", "first", 17 * i % 101, stamp_ns, ("front", "rear", "")[i % 3], "lens")
 
 
 def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
@@ -26,19 +32,17 @@ def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
         thumbnail = Thumbnail(rng.bytes(7 * i), 0.5)
         result.add(
             Keyframe(
-                id=i,
-                session="first",
-                stamp_ns=1_700_000_000_123_456_789 + i,
+                name(i),
                 descriptor=descriptor / np.linalg.norm(descriptor),
                 thumbnail=thumbnail if i else None,
                 camera=CAMERA if i % 2 else None,
                 odom_from_body=np.eye(4) * (i + 1) if i % 2 else None,
                 travelled_m=1.5 * i if i % 2 else None,
-                frame_id="camera",
-                camera_name=("front", "rear", "")[i % 3],
+                body_from_camera=np.eye(4) * (i + 2) if i % 2 else None,
             )
         )
-    result.links.append((0, 3))
+    if count > 3:
+        result.link(name(0), name(3))
     return result
 
 
@@ -47,16 +51,18 @@ def test_a_map_survives_its_file_bit_for_bit(tmp_path: Path, count: int) -> None
     saved = some_map(count)
     saved.save(tmp_path / "new" / "town.vprmap", "model")
     loaded = PlaceMap.load(tmp_path / "new" / "town.vprmap", "model")
-    assert loaded.links == [(0, 3)]
+    assert loaded.links == ([(name(0), name(3))] if count > 3 else [])
     assert len(loaded) == count
-    for a, b in zip(saved.keyframes, loaded.keyframes, strict=True):
-        for name in ("id", "session", "stamp_ns", "thumbnail", "camera", "travelled_m", "frame_id", "camera_name"):
-            assert getattr(a, name) == getattr(b, name)
+    assert loaded.next_id == saved.next_id
+    for a, b in zip(saved, loaded, strict=True):
+        assert asdict(a.ref) == asdict(b.ref)
+        assert (a.thumbnail, a.camera, a.travelled_m) == (b.thumbnail, b.camera, b.travelled_m)
+        np.testing.assert_equal(a.body_from_camera, b.body_from_camera)
         np.testing.assert_array_equal(a.descriptor, b.descriptor)
         np.testing.assert_equal(a.odom_from_body, b.odom_from_body)
     assert loaded.moments == saved.moments
-    query = saved.keyframes[0].descriptor
-    assert saved.search(query, 5, count) == loaded.search(query, 5, count)
+    query = saved[name(0)].descriptor
+    assert saved.search(query, 5) == loaded.search(query, 5)
 
 
 def test_an_empty_map_survives(tmp_path: Path) -> None:
@@ -70,19 +76,24 @@ def test_a_map_from_before_there_were_rigs_is_of_one_camera(tmp_path: Path) -> N
         arrays = dict(file)
     header = json.loads(arrays["header"].tobytes())
     for head in header["keyframes"]:
-        del head["camera_name"]
+        for key in ("camera_name", "robot", "id", "body_from_camera", "elapsed_ns", "odometry_segment"):
+            del head[key]
+    del header["next_id"]
     np.savez(tmp_path / "old.npz", **arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
     old = PlaceMap.load(tmp_path / "old.npz", "m")
-    assert [k.camera_name for k in old.keyframes] == [""] * 5
-    assert old.moments == [0, 1, 2, 3, 4]
+    assert [asdict(k.ref) for k in old] == [
+        asdict(KeyframeRef("", "first", i, name(i).stamp_ns, "", "lens")) for i in range(5)
+    ]
+    assert list(old.moments.values()) == [0, 1, 2, 3, 4]
+    assert old.next_id == 5
 
 
 def moments_of(cameras: Iterable[tuple[str, str]]) -> list[int]:
     """Of keyframes that are given as (session, camera)."""
     result = PlaceMap(1)
     for i, (session, camera) in enumerate(cameras):
-        result.add(Keyframe(i, session, i, np.ones(1, np.float32), camera_name=camera))
-    return result.moments
+        result.add(Keyframe(KeyframeRef("", session, i, i, camera), np.ones(1, np.float32)))
+    return list(result.moments.values())
 
 
 @pytest.mark.parametrize(
@@ -112,9 +123,34 @@ def test_moments_count_at_least_what_each_camera_adds_and_at_most_what_all_add(c
             assert max(seen.count(camera) for camera in seen) <= passed <= len(seen)
 
 
-def test_keyframes_are_numbered_in_order() -> None:
-    with pytest.raises(ValueError, match="next keyframe's id is 5"):
-        some_map().add(some_map(1).keyframes[0])
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(ValueError, match="keyframe 0 of session 'first' is in the map already"):
+        some_map().add(some_map(1)[name(0)])
+
+
+def test_names_are_of_robot_session_and_id_alone() -> None:
+    place_map = some_map(1)
+    one = place_map[name(0)]
+    for other in (replace(one.ref, robot="other"), replace(one.ref, session="second"), replace(one.ref, id=1)):
+        assert other not in place_map
+        place_map.add(replace(one, ref=other))
+    assert len(place_map) == 4
+    assert replace(name(0), stamp_ns=1, camera_name="x", frame_id="y") in place_map
+
+
+def test_an_id_is_never_given_again() -> None:
+    place_map = some_map(30)
+    assert place_map.next_id > max(k.ref.id for k in place_map)
+
+
+def test_what_is_left_out_never_fills_the_top_k() -> None:
+    place_map = some_map(30)
+    everything = place_map.search(place_map[name(4)].descriptor, 30)
+    assert everything[0].keyframe == name(4)
+    assert len(everything) == 30
+    left_out = [c.keyframe for c in everything[:12]]
+    assert place_map.search(place_map[name(4)].descriptor, 5, without=left_out) == everything[12:17]
+    assert place_map.search(place_map[name(4)].descriptor, 5, without=[c.keyframe for c in everything]) == ()
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
@@ -146,9 +182,7 @@ def test_every_truncation_and_every_flipped_byte_is_refused_or_harmless(tmp_path
             loaded = PlaceMap.load(path, "m")
         except MapError:
             continue
-        np.testing.assert_array_equal(
-            [k.descriptor for k in loaded.keyframes], [k.descriptor for k in some_map().keyframes]
-        )
+        np.testing.assert_array_equal([k.descriptor for k in loaded], [k.descriptor for k in some_map()])
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
@@ -196,9 +230,9 @@ def test_a_map_without_pictures_can_not_match_where_matches_are_verified(
 ) -> None:
     place_map = PlaceMap(8)
     picture = {"y": Thumbnail(b"jpeg", 1.0), "n": None, "e": Thumbnail(b"", 1.0)}
-    one = some_map(1).keyframes[0]
+    one = some_map(1)[name(0)]
     for i, kind in enumerate(pictures):
-        place_map.add(replace(one, id=i, thumbnail=picture[kind]))
+        place_map.add(replace(one, ref=name(i), thumbnail=picture[kind]))
     found = place_map.faults(is_verified=is_verified)
     assert len(found) == bool(said)
     assert all(each.startswith(said) and "can never match" in each for each in found)
@@ -206,12 +240,14 @@ def test_a_map_without_pictures_can_not_match_where_matches_are_verified(
 
 def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
     place_map = PlaceMap(8)
-    one = some_map(1).keyframes[0]
-    for i, (name, camera) in enumerate([("front", CAMERA), ("front", None), ("rear", None), ("front", None)]):
-        place_map.add(replace(one, id=i, camera_name=name, camera=camera))
+    one = some_map(1)[name(0)]
+    for i, (camera_name, camera) in enumerate([("front", CAMERA), ("front", None), ("rear", None), ("front", None)]):
+        place_map.add(replace(one, ref=replace(name(i), camera_name=camera_name), camera=camera))
     assert place_map.faults(is_verified=False) == []
     (found,) = place_map.faults(is_verified=False, calibrated=["front"])
     assert found.startswith("2 of the map's 4 keyframes have no intrinsics, though the camera is calibrated now")
-    (found,) = place_map.faults(is_verified=False, calibrated=["front"], stop=3)
+    (found,) = place_map.faults(is_verified=False, calibrated=["front"], without=[name(3)])
     assert found.startswith("1 of the map's 4"), "those before this session"
-    assert len(place_map.faults(is_verified=False, calibrated=["front", "rear"], stop=1)) == 0
+    assert (
+        len(place_map.faults(is_verified=False, calibrated=["front", "rear"], without=[name(1), name(2), name(3)])) == 0
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from vpr_ros.config import KeyframeConfig
 from vpr_ros.recognition.keyframes import is_new_keyframe
-from vpr_ros.types import Keyframe, Pose
+from vpr_ros.types import Keyframe, KeyframeRef, Pose
 
 CONFIG = KeyframeConfig(min_interval_s=1.0, max_similarity=0.9, min_distance_m=2.0, min_angle_deg=30.0)
 SAME = np.array([1.0, 0.0], np.float32)
@@ -20,7 +20,7 @@ def pose(x: float = 0.0, yaw_deg: float = 0.0) -> Pose:
     return result
 
 
-LAST = Keyframe(0, "s", 0, SAME, odom_from_body=pose())
+LAST = Keyframe(KeyframeRef("", "s", 0), SAME, odom_from_body=pose())
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,9 @@ def test_a_revisit_is_found_and_everything_else_has_its_reason(engine: Engine) -
     matches = visit(detector(engine), [0, 1, 2, 3, 4, 5, 6, 7, 1])
     assert statuses(matches) == ["NO_MAP", *["RECENT"] * 4, *["LOW_SCORE"] * 3, "ACCEPTED"]
     last = matches[-1]
-    assert (last.match_id, last.match_stamp_ns, last.keyframe_id) == (1, 10**9, 8)
+    assert (last.match.id, last.match.stamp_ns, last.keyframe_id) == (1, 10**9, 8)
     assert last.similarity == pytest.approx(1.0, abs=1e-5)
-    assert last.candidates[0].keyframe_id == 1
+    assert last.candidates[0].keyframe.id == 1
     assert last.runner_up is not None
     assert last.runner_up < 0.8
 
@@ -101,7 +101,7 @@ def test_against_an_oracle_of_places(engine: Engine, places: list[int]) -> None:
         seen = [j for j in range(i) if places[j] == places[i] and i - j >= 5 and j < max(away, default=0)]
         assert match.accepted == bool(seen), statuses(matches)
         if seen:
-            assert match.match_id in seen
+            assert match.match.id in seen
 
 
 def test_two_places_that_look_alike_are_ambiguous(engine: Engine) -> None:
@@ -143,7 +143,7 @@ def test_geometry_accepts_a_shifted_view_and_rejects_another_scene_of_the_same_c
         loops.process(frame(i, i))
     seen = loops.process(frame(1, 10, shift=12))
     assert seen.accepted
-    assert seen.match_id == 1
+    assert seen.match.id == 1
     assert seen.verification is not None
     assert seen.verification.inliers > 50
     assert seen.verification.match_from_query is not None
@@ -201,7 +201,7 @@ def test_a_clock_that_jumps_back_starts_a_new_session(engine: Engine) -> None:
     again = try_visit(loops, [70, 71, 0, 1, 2, 50, 6], start_s=0.0)
     assert again == ["DROPPED", "DROPPED", "ACCEPTED", "ACCEPTED", "ACCEPTED", "LOW_SCORE", "ACCEPTED"]
     assert loops.session == "day+"
-    assert [k.session for k in loops.map.keyframes] == ["day"] * 8 + ["day+"] * 5
+    assert [k.ref.session for k in loops.map] == ["day"] * 8 + ["day+"] * 5
     assert events == [("session", "the stamps of the images jumped back by 107.000 s: session 'day+' begins")]
 
 
@@ -296,35 +296,12 @@ def test_an_answer_has_the_mask_if_asked_and_it_costs_no_second_inference(tmp_pa
     assert (answers[0].mask, answers[2].mask) == (None, None)
     _, mask = describe_image_with_mask(masked, frame(1, 1).image)
     np.testing.assert_array_equal(answers[1].mask, mask)
-    np.testing.assert_array_equal(loops.map.keyframes[1].descriptor, describe_image(engine, frame(1, 1).image))
+    np.testing.assert_array_equal(list(loops.map)[1].descriptor, describe_image(engine, frame(1, 1).image))
 
 
 def test_a_mask_that_the_model_does_not_have(engine: Engine) -> None:
     with pytest.raises(ModelError, match="model grid has no mask"):
         detector(engine).process(frame(0, 0), with_mask=True)
-
-
-def test_local_features_that_the_model_ignores_do_not_verify(tmp_path: Path) -> None:
-    """The mask is the brightness: with a bar that no cell reaches nothing is left to verify with."""
-    model = PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx"))
-    inliers = {}
-    for least in (0.0, 0.4, 1.0):
-        counted = Mock(wraps=open_reference(model, threads=1), model=model)
-        loops = detector(counted, verification__enabled=True, verification__min_attention=least)
-        last = visit(loops, [0, 1, 2, 3, 4, 5, 0])[-1]
-        inliers[least] = last.verification.inliers
-        assert last.mask is None
-        assert {call[0] for call in counted.method_calls} == {"describe_with_mask" if least else "describe"}
-    assert inliers[0.0] > inliers[0.4] > inliers[1.0] == 0
-
-
-def test_attention_that_the_model_does_not_have_is_refused(engine: Engine) -> None:
-    with pytest.raises(ConfigError, match=r"min_attention needs a model with a mask, and grid has none"):
-        detector(engine, verification__min_attention=0.5)
-    loops = detector(engine)
-    with pytest.raises(ConfigError, match=r"min_attention"):
-        loops.reconfigure(loops.config.with_values({"verification.min_attention": 0.5}))
-    assert loops.config.verification.min_attention == 0
 
 
 REAR = 1000
@@ -342,8 +319,8 @@ def answered(answers: Sequence[PlaceMatch | FrameOrderError]) -> list[PlaceMatch
 
 
 def facts(match: PlaceMatch) -> tuple[object, ...]:
-    return (match.stamp_ns, match.status, match.camera_name, match.session, match.keyframe_id, match.match_id,
-            match.match_camera_name, match.consistent_count, [c.keyframe_id for c in match.candidates])  # fmt: skip
+    return (match.stamp_ns, match.status, match.camera_name, match.session, match.keyframe_id, match.match and match.match.id,
+            match.match and match.match.camera_name, match.consistent_count, [c.keyframe.id for c in match.candidates])  # fmt: skip
 
 
 @pytest.mark.parametrize("jitter_s", [0.0, 0.3])
@@ -355,11 +332,11 @@ def test_each_camera_of_a_rig_finds_its_own_views_again(engine: Engine, jitter_s
     for place in (1, 4):
         front, rear = answered(loops.process_batch(rig(place, 20 + place, jitter_s)))
         assert (front.status, rear.status) == (MatchStatus.ACCEPTED, MatchStatus.ACCEPTED)
-        assert (front.camera_name, front.match_camera_name, front.match_id) == ("front", "front", 2 * place)
-        assert (rear.camera_name, rear.match_camera_name, rear.match_id) == ("rear", "rear", 2 * place + 1)
-    assert loops.map.moments == [i // 2 for i in range(len(loops.map))]
-    assert [k.camera_name for k in loops.map.keyframes] == ["front", "rear"] * 10
-    assert {k.session for k in loops.map.keyframes} == {""}
+        assert (front.camera_name, front.match.camera_name, front.match.id) == ("front", "front", 2 * place)
+        assert (rear.camera_name, rear.match.camera_name, rear.match.id) == ("rear", "rear", 2 * place + 1)
+    assert list(loops.map.moments.values()) == [i // 2 for i in range(len(loops.map))]
+    assert [k.ref.camera_name for k in loops.map] == ["front", "rear"] * 10
+    assert {k.ref.session for k in loops.map} == {""}
 
 
 def test_a_camera_may_find_what_another_one_saw(engine: Engine) -> None:
@@ -369,7 +346,7 @@ def test_a_camera_may_find_what_another_one_saw(engine: Engine) -> None:
         loops.process_batch(rig(i, i))
     match = loops.process(frame(REAR + 1, 9.0, camera_name="front"))
     assert match.accepted
-    assert (match.camera_name, match.match_camera_name, match.match_id) == ("front", "rear", 3)
+    assert (match.camera_name, match.match.camera_name, match.match.id) == ("front", "rear", 3)
 
 
 events = st.lists(
@@ -474,21 +451,21 @@ def test_a_silent_camera_holds_nothing_up(engine: Engine) -> None:
     loops.process_batch(rig(0, 0.0))
     for i in range(1, 8):
         loops.process(frame(i, i, camera_name="front"))
-    assert loops.process(frame(2, 8.0, camera_name="front")).match_id == 3
+    assert loops.process(frame(2, 8.0, camera_name="front")).match.id == 3
     back = loops.process(frame(REAR, 9.0, camera_name="rear"))
     assert back.accepted
-    assert (back.match_id, back.match_camera_name) == (1, "rear")
+    assert (back.match.id, back.match.camera_name) == (1, "rear")
 
 
 def test_cameras_space_their_keyframes_each_by_its_own_last_one(engine: Engine) -> None:
     """Views of the two cameras differ, but a rig that stands still adds nothing; nor is either a revisit of itself."""
     loops = detector(engine, keyframe__max_similarity=0.95, exclusion__count=1, exclusion__time_s=2.0)
     answers = [match for i in range(10) for match in answered(loops.process_batch(rig(0, i)))]
-    assert [k.camera_name for k in loops.map.keyframes] == ["front", "rear"]
+    assert [k.ref.camera_name for k in loops.map] == ["front", "rear"]
     assert not any(match.accepted for match in answers)
     # the front camera sees something new all the time; the rear camera still stands
     more = [loops.process_batch([frame(i, i, camera_name="front"), rig(0, i)[1]])[1] for i in range(10, 15)]
-    found = [(match.status.name, match.match_id) for match in answered(more)]
+    found = [(match.status.name, match.match and match.match.id) for match in answered(more)]
     assert (
         found == [("RECENT", None)] * 2 + [("LOW_SCORE", 0)] * 3
     )  # it takes two other views of the front to have left
@@ -534,13 +511,13 @@ def test_a_step_of_odometry_is_counted_once_for_the_rig(engine: Engine) -> None:
     for i in range(5):
         for name, second in (("front", i), ("rear", i - 0.4)):
             loops.process(frame(i, second, odometry=(2.0 * second, 0.0), camera_name=name))
-        path += [k.travelled_m for k in loops.map.keyframes[-2:]]
+        path += [k.travelled_m for k in list(loops.map)[-2:]]
     assert path == pytest.approx([0.0, 0.0, 2.0, 2.0, 4.0, 4.0, 6.0, 6.0, 8.0, 8.0])
     loops = detector(engine)
     for i in range(5):  # a camera without odometry does not interrupt the path of the other
         loops.process(frame(i, i, odometry=(2.0 * i, 0.0), camera_name="front"))
         loops.process(frame(i, i + 0.5, camera_name="rear"))
-    assert loops.map.keyframes[-1].travelled_m == pytest.approx(8.0)
+    assert list(loops.map)[-1].travelled_m == pytest.approx(8.0)
 
 
 def test_the_path_has_no_step_across_a_gap_in_the_odometry_that_no_robot_could_make(engine: Engine) -> None:
@@ -549,7 +526,7 @@ def test_the_path_has_no_step_across_a_gap_in_the_odometry_that_no_robot_could_m
         [(0.0, 0.0), (1.0, 0.0), None, (3.0, 0.0), None, (80.0, 0.0), (81.0, 0.0), (82.0, 0.0)]
     ):
         loops.process(frame(i, i, odometry=position))
-    path = [(k.odometry_segment, k.travelled_m) for k in loops.map.keyframes if k.odom_from_body is not None]
+    path = [(k.odometry_segment, k.travelled_m) for k in loops.map if k.odom_from_body is not None]
     assert path == [(0, 0.0), (0, 1.0), (0, 3.0), (1, 0.0)]
 
 
@@ -577,14 +554,14 @@ def test_no_camera_of_a_rig_is_ever_matched_with_the_recent_past(
     loops = detector(engine, exclusion__time_s=time_s, exclusion__count=count, match__top_k=1000)
     seconds = accumulate(step for _, _, step, _ in events)
     for (camera, place, _, late), second in zip(events, seconds, strict=True):
-        before = list(loops.map.keyframes)
+        before = list(loops.map)
         (match,) = loops.process_batch([frame(place, 100.0 + second / 2 + late / 4, camera_name=camera)])
         if isinstance(match, FrameOrderError):
             continue
-        own = [k.id for k in before if k.camera_name == camera and k.session == match.session]
+        own = [k.ref.id for k in before if k.ref.camera_name == camera and k.ref.session == match.session]
         last_own = own[max(0, len(own) - count) :] if count else []
         for candidate in match.candidates:
-            seen = before[candidate.keyframe_id]
+            seen = candidate.keyframe
             if seen.session == match.session:
                 assert match.stamp_ns - seen.stamp_ns >= time_s * 1e9
                 assert seen.id not in last_own
@@ -611,8 +588,8 @@ def test_a_bumper_closes_no_loops_and_hinders_none(engine: Engine, learn_static:
     away = [loops.process(on_robot(place, place)) for place in range(30)]
     assert not any(match.accepted for match in away)
     back = [loops.process(on_robot(place, 40 + place, shift=12)) for place in range(10, 20)]
-    assert [match.match_id for match in back if match.accepted] == list(range(10, 20))
-    assert loops.static_shares.get("", 0.0) == pytest.approx(0.25 if learn_static else 0.0, abs=0.04)
+    assert [match.match.id for match in back if match.accepted] == list(range(10, 20))
+    assert loops.verifier.static_shares.get("", 0.0) == pytest.approx(0.25 if learn_static else 0.0, abs=0.04)
 
 
 def test_on_the_first_frame_after_a_map_was_loaded(engine: Engine) -> None:
@@ -622,7 +599,7 @@ def test_on_the_first_frame_after_a_map_was_loaded(engine: Engine) -> None:
         loops.process(on_robot(place, place))
     for place, shift, expected in ((3, 0, True), (3, 12, True), (40, 0, False)):
         later = LoopDetector(loops.config, engine, loops.map, session="later")
-        later._static_regions.clear()
+        later.verifier._static_regions.clear()
         assert later.process(on_robot(place, 1000, shift)).accepted is expected
 
 
@@ -633,7 +610,7 @@ def test_the_same_recording_twice_closes_all_along(engine: Engine, take: Callabl
     first = [loops.process(take(place, place)) for place in range(25)]
     second = [loops.process(take(place, 100 + place)) for place in range(25)]
     assert not any(match.accepted for match in first)
-    assert [match.match_id for match in second if match.accepted] == list(range(25))
+    assert [match.match.id for match in second if match.accepted] == list(range(25))
 
 
 def test_each_camera_of_a_rig_has_its_own_body(engine: Engine) -> None:
@@ -641,9 +618,9 @@ def test_each_camera_of_a_rig_has_its_own_body(engine: Engine) -> None:
     for place in range(16):
         loops.process(on_robot(place, place, camera_name="front"))
         loops.process(frame(100 + place, place + 0.1, camera_name="rear"))
-    assert loops.static_shares["front"] == pytest.approx(0.25, abs=0.04)
-    assert loops.static_shares["rear"] < 0.01
-    (note,) = loops.notes
+    assert loops.verifier.static_shares["front"] == pytest.approx(0.25, abs=0.04)
+    assert loops.verifier.static_shares["rear"] < 0.01
+    (note,) = loops.verifier.notes
     assert re.match(r"2\d% of the picture of camera front does not change while the robot moves", note)
 
 

@@ -327,16 +327,3 @@ def test_a_mask_is_read_where_a_point_lies() -> None:
     points = np.float32([[1.5, 0.5], [5.5, 0.5], [1.5, 2.5], [5.5, 2.5], [3.5, 0.5], [0, 0], [7, 3]])
     np.testing.assert_allclose(mask_at(mask, points, 8, 4), [0, 1, 0.5, 0.25, 0.5, 0, 0.25], atol=0.02)
     assert mask_at(mask, points[:0], 8, 4).shape == (0,)
-
-
-def test_features_without_attention_are_left_out() -> None:
-    verifier = GeometricVerifier(VerificationConfig(min_attention=0.5))
-    features = verifier.extract(texture(1, 320, 240))
-    mask = np.repeat(np.float32([[0.0, 1.0]]), 6, axis=0)  # the left half is ignored
-    kept = verifier.attended(features, mask, 320, 240)
-    is_right = features.points[:, 0] >= 159.5
-    assert 0 < is_right.sum() < len(features)
-    np.testing.assert_array_equal(kept.points, features.points[is_right])
-    np.testing.assert_array_equal(kept.descriptors, features.descriptors[is_right])
-    everything = GeometricVerifier(VerificationConfig()).attended(features, mask, 320, 240)
-    assert len(everything) == len(features)

@@ -12,20 +12,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import TransformStamped
 from harness import NodeUnderTest, camera_info_msg, image_msg, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from masked_models import save_masked_grid_model
 from nav_msgs.msg import Odometry
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_worlds import texture
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 from vpr_msgs.msg import KeyframeRef
 from vpr_msgs.srv import LoadMap, SaveMap
 
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.images import decode_compressed
 from vpr_ros.replay import replay
@@ -55,8 +57,8 @@ def test_a_camera_process_and_the_node_process(parameters: dict[str, object], ki
         accepted = [m for m in node.ears.matches if m.accepted]
         assert len(accepted) >= 2
         for match in accepted:
-            assert match.match_stamp_ns is not None
-            assert match.stamp_ns - match.match_stamp_ns == 5 * S
+            assert match.match.stamp_ns is not None
+            assert match.stamp_ns - match.match.stamp_ns == 5 * S
         assert [m.stamp_ns % S for m in node.ears.matches] == [0] * len(node.ears.matches)
         wait_until(lambda: len(node.ears.loop_closures) == len(accepted))
         assert node.ears.loop_closures[0].header.stamp == node.ears.loop_closures[0].query.stamp
@@ -93,8 +95,8 @@ def test_a_bag_replayed_and_the_same_bag_through_the_node_agree_match_for_match(
 def _plain(match: PlaceMatch) -> tuple[object, ...]:
     geometry = match.verification and (match.verification.inliers, round(match.verification.inlier_ratio, 5))
     similarity = None if match.similarity is None else round(match.similarity, 5)
-    candidates = [(c.keyframe_id, round(c.similarity, 5)) for c in match.candidates]
-    return (match.stamp_ns, match.status, match.keyframe_id, match.match_id, match.match_stamp_ns, similarity,
+    candidates = [(c.keyframe.id, round(c.similarity, 5)) for c in match.candidates]
+    return (match.stamp_ns, match.status, match.keyframe_id, match.match and (match.match.id, match.match.stamp_ns, match.match.frame_id), similarity,
             match.consistent_count, geometry or None, candidates, match.frame_id)  # fmt: skip
 
 
@@ -138,7 +140,7 @@ def test_the_engine_takes_over_while_the_node_answers(parameters: dict[str, obje
         assert "engine openvino fp32 describes from now on" in node.text
         assert _engine(node, "engine fault") == "none"
         again = node.ears.send_and_wait(view(1), 20 * S)
-        assert (again.accepted, again.match_id) == (True, answers[1].keyframe_id)
+        assert (again.accepted, again.match.id) == (True, answers[1].keyframe_id)
     with NodeUnderTest(parameters | changes) as node:
         wait_until(lambda: _engine(node) == "openvino fp32", what=node.text)
         assert "building" not in node.text
@@ -189,7 +191,7 @@ def test_maps_are_saved_loaded_reset_and_never_leave_their_folder(node: NodeUnde
     assert ears.call(LoadMap, "/vpr/load_map", name="town").success
     known = ears.send_and_wait(view(1), 201 * S)  # a map of another session is never too recent
     assert known.accepted
-    assert known.match_stamp_ns == 101 * S
+    assert known.match.stamp_ns == 101 * S
 
 
 def test_parameters_are_checked_and_take_effect(node: NodeUnderTest, parameters: dict[str, object]) -> None:
@@ -442,9 +444,10 @@ def test_a_rig_of_two_cameras(parameters: dict[str, object], tmp_path: Path) -> 
             ears.wait_for((100 + i) * S + (i % 3 - 1) * S // 10, "rear")
         wait_until(lambda: len(ears.loop_closures) == 4, what=f"closures: {ears.matches}")
         for match in [m for m in ears.matches if m.accepted]:
-            assert match.camera_name == match.match_camera_name
-            assert match.match_stamp_ns is not None
-            assert round((match.stamp_ns - match.match_stamp_ns) / S) == 5
+            assert match.match is not None
+            assert match.camera_name == match.match.camera_name
+            assert match.match.stamp_ns is not None
+            assert round((match.stamp_ns - match.match.stamp_ns) / S) == 5
         for closure in ears.loop_closures:
             assert closure.query.camera == closure.match.camera == closure.header.frame_id
         with_pose = {closure.query.camera: closure.has_pose for closure in ears.loop_closures[-2:]}
@@ -505,3 +508,56 @@ def test_sigint_ends_the_node_cleanly(node: NodeUnderTest) -> None:
     node.process.send_signal(signal.SIGINT)
     assert node.process.wait(timeout=15) == 0
     assert "Traceback" not in node.text
+
+
+def drive_a_loop(node: NodeUnderTest) -> None:
+    """Five places and the first two again, along x with odometry of base_link."""
+    places = [0, 1, 2, 3, 4, 0, 1]
+    odom = node.ears.outlet(Odometry, "/odom")
+    for i, place in enumerate(places):
+        message = Odometry(header=Header(stamp=time_msg((100 + i) * S), frame_id="odom"), child_frame_id="base_link")
+        message.pose.pose.position.x = float(place)
+        message.pose.pose.orientation.w = 1.0
+        odom.publish(message)
+    broken = Odometry()
+    broken.pose.pose.orientation.w = 0.0
+    odom.publish(broken)  # once this one is reported, the others have arrived: no image overtakes its odometry
+    wait_until(lambda: "odometry is not used" in node.text, what="the broken quaternion")
+    for i, place in enumerate(places):
+        node.ears.send_and_wait(view(place), (100 + i) * S)
+
+
+def test_a_closure_names_its_robot_and_where_the_camera_sits(parameters: dict[str, object]) -> None:
+    changes = {"node.robot": "anna", "odometry.body_from_camera": "0.3 0 1.2 -0.5 0.5 -0.5 0.5"}
+    with NodeUnderTest(parameters | changes) as node:
+        drive_a_loop(node)
+        wait_until(lambda: node.ears.loop_closures, what=f"closures: {node.ears.matches}")
+        closure = node.ears.loop_closures[0]
+        assert (closure.query.robot, closure.match.robot) == ("anna", "anna")
+        assert closure.has_extrinsics
+        for sits in (closure.query_body_from_camera, closure.match_body_from_camera):
+            assert (sits.position.x, sits.position.z, sits.orientation.x) == (0.3, 1.2, -0.5)
+        refused = node.ears.set_parameter("odometry.body_from_camera", "somewhere")
+        assert not refused.successful
+        assert "like 0.3 0 1.2" in refused.reason
+
+
+def test_where_the_camera_sits_is_known_from_static_transforms(parameters: dict[str, object]) -> None:
+    tf2_msgs = pytest.importorskip("tf2_msgs.msg", reason="no tf2_msgs: pip install ./test/support/tf2_msgs")
+    with NodeUnderTest(parameters) as node:
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        transform = TransformStamped(header=Header(frame_id="base_link"), child_frame_id="camera")
+        transform.transform.translation.z, transform.transform.rotation.w = 1.5, 1.0
+        node.ears.outlet(tf2_msgs.TFMessage, "/tf_static", latched).publish(tf2_msgs.TFMessage(transforms=[transform]))
+        drive_a_loop(node)
+        wait_until(lambda: node.ears.loop_closures, what=f"closures: {node.ears.matches}")
+        assert node.ears.loop_closures[0].has_extrinsics
+        assert node.ears.loop_closures[0].match_body_from_camera.position.z == 1.5
+        assert node.ears.keyframes[0].body_from_camera.position.z == 1.5
+
+
+def test_services_of_a_node_that_is_not_configured(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"node.autostart": False}) as node:
+        for kind, service in ((Trigger, "reset"), (SaveMap, "save_map"), (LoadMap, "load_map")):
+            answer = node.ears.call(kind, f"/vpr/{service}")
+            assert (answer.success, answer.message) == (False, "the node is not configured")

@@ -10,11 +10,12 @@ import struct
 
 import numpy as np
 import pytest
+import zstandard
 
-from vpr_ros.bags import TYPESTORE, BagWriter
+from vpr_ros.bags.reader import Bag
+from vpr_ros.bags.writer import TYPESTORE, BagWriter
 from vpr_ros.errors import SourceError
 from vpr_ros.sources import BagSource, FolderSource, open_source
-from vpr_ros.sources.rosbag import Bag
 from vpr_ros.types import Camera
 
 STORAGES = ("sqlite3", "mcap")
@@ -132,6 +133,19 @@ def test_odometry_that_is_too_old_is_none(tmp_path):
     source = BagSource(tmp_path / "bag", odom_topic="/odom")
     assert [frame.odom_from_body is None for frame in source] == [False, False, True]
     assert source.notes == ["1 frames have no odometry within 0.1 s"]
+
+
+def test_where_the_camera_sits_on_the_body_is_known_from_static_transforms(tmp_path):
+    with BagWriter(tmp_path / "bag") as bag:
+        bag.static_transform(STAMPS[2], "mast", "cam", pose(0.3))  # one late, and of two steps
+        bag.static_transform(STAMPS[0], "base_link", "mast", pose(0.2))
+        bag.odometry("/odom", STAMPS[0], pose(0))
+        for i in (0, 1, 2):
+            bag.image(TOPIC, STAMPS[i], IMAGES[i], "cam" if i < 2 else "elsewhere")
+    first, _, of_another_camera = BagSource(tmp_path / "bag", odom_topic="/odom")
+    np.testing.assert_allclose(first.body_from_camera, pose(0.2) @ pose(0.3))
+    assert of_another_camera.body_from_camera is None
+    assert [frame.body_from_camera for frame in BagSource(tmp_path / "bag")] == [None] * 3, "of no body: no odometry"
 
 
 def cameras(path, **options):
@@ -357,8 +371,6 @@ def test_wherever_a_bag_is_cut_no_image_comes_out_half(tmp_path, storage, size, 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_an_mcap_cut_inside_a_compressed_chunk(tmp_path, compression):
     lz4 = pytest.importorskip("lz4.frame")
-    from vpr_ros.sources.rosbag import zstd
-
     path, large = tmp_path / "bag", np.random.default_rng(4).integers(0, 256, (4, 240, 320, 3), np.uint8)
     with BagWriter(path, "mcap") as bag:
         for stamp, image in zip(STAMPS, large, strict=False):
@@ -368,7 +380,7 @@ def test_an_mcap_cut_inside_a_compressed_chunk(tmp_path, compression):
     start = 8 + 9 + struct.unpack_from("<Q", data, 9)[0]  # behind the magic and the header record
     (size,) = struct.unpack_from("<Q", data, start + 9 + 32)
     records = data[start + 9 + 40 : start + 9 + 40 + size]
-    packed = zstd.compress(records) if compression == "zstd" else lz4.compress(records)
+    packed = zstandard.compress(records) if compression == "zstd" else lz4.compress(records)
     body = data[start + 9 : start + 9 + 28] + struct.pack("<I", len(compression)) + compression.encode()
     body += struct.pack("<Q", len(packed)) + packed
     chunk = struct.pack("<BQ", 6, len(body)) + body

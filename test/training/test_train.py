@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(data: Path, tmp_path: Path, monk
         if len(flushed) > 1:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vpr_ros.whole_file.os.fsync", fsync)
+    monkeypatch.setattr("vpr_ros.files.os.fsync", fsync)
     with pytest.raises(TrainingError, match="No space left on device; the last one is intact: make room"):
         train(tiny(data), tmp_path)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2

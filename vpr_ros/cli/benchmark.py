@@ -21,11 +21,11 @@ from vpr_ros.engines.benchmark.plot import write_plot
 from vpr_ros.engines.benchmark.table import Table
 from vpr_ros.engines.cache import EngineCache
 from vpr_ros.engines.open import fitted
+from vpr_ros.evaluation.run_folder import new_folder
+from vpr_ros.files import whole_file
 from vpr_ros.machine import Machine
 from vpr_ros.model import PlaceModel, shipped_model
-from vpr_ros.run_folder import new_folder
 from vpr_ros.sources.sample import images_of
-from vpr_ros.whole_file import whole_file
 
 EXAMPLES = """\
 examples:

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.replay import replay_to_folder
-from vpr_ros.run_folder import new_folder, summary_lines
 from vpr_ros.sources import open_source
 from vpr_ros.types import Frame
 

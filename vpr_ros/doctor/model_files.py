@@ -109,7 +109,7 @@ def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
             loaded = PlaceMap.load(Path(place_map), model.id)
             facts["keyframes"] = len(loaded)
             facts["map_faults"] = loaded.faults(is_verified=True)
-            facts["without_intrinsics"] = sum(keyframe.camera is None for keyframe in loaded.keyframes)
+            facts["without_intrinsics"] = sum(keyframe.camera is None for keyframe in loaded)
         except VprError as error:
             facts["map_error"] = str(error)
     return facts

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpr_ros.errors import EngineError
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 if TYPE_CHECKING:  # it opens models with ONNX Runtime, which is not needed here
     from vpr_ros.model import PlaceModel

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.errors import VprError
 from vpr_ros.evaluation.ground_truth import NO_FRAME, Comparison, GroundTruth, Protocol, Revisits
 from vpr_ros.types import FrameRef, MatchStatus, PlaceMatch
 
@@ -128,18 +127,17 @@ class Metrics:
 
 
 def evaluate(
-    matches: Sequence[PlaceMatch], truth: GroundTruth, keyframes: Mapping[int, FrameRef], *, verification: bool = True
+    matches: Sequence[PlaceMatch], truth: GroundTruth, keyframes: Collection[FrameRef], *, verification: bool = True
 ) -> Metrics:
     """Metrics of one run.
 
-    `matches` holds one answer per frame, rejected ones too; `keyframes` names the frame of each keyframe id that appears among
-    the candidates. Revisits are looked for among these frames and keyframes, not among poses that the robot was never
-    shown an image of. `verification` tells whether there was any. Raises VprError for a candidate that is no keyframe.
+    `matches` holds one answer per frame, rejected ones too; `keyframes` are the frames of the map. Revisits are looked for among
+    both, not among poses that the robot was never shown an image of. `verification` tells whether there was any.
     """
     queries = truth.indices(match.frame for match in matches)
-    revisits = truth.revisits(queries, np.concatenate([queries, truth.indices(keyframes.values())]))
+    revisits = truth.revisits(queries, np.concatenate([queries, truth.indices(keyframes)]))
 
-    candidates, exists = _candidates(matches, truth, keyframes)
+    candidates, exists = _candidates(matches, truth)
     ranked = _compare_all(queries, candidates, truth)
     similarity = np.array([m.candidates[0].similarity if m.candidates else np.nan for m in matches], dtype=np.float64)
     unknown = exists & ~ranked.known.reshape(exists.shape)
@@ -147,7 +145,7 @@ def evaluate(
     first = _rows(ranked, np.arange(len(matches)) * _TOP_K)
 
     comparison = truth.compare(queries, truth.indices(match.match_frame for match in matches))
-    has_match = np.array([match.match_frame is not None for match in matches], dtype=bool)
+    has_match = np.array([match.match is not None for match in matches], dtype=bool)
     accepted = np.array([match.accepted for match in matches], dtype=bool)
     wrong = comparison.known & ~comparison.correct
     judged = np.where(accepted, comparison.known & (wrong | ~revisits.undecided), revisits.judged)
@@ -230,18 +228,12 @@ def _outcomes(comparison: Comparison, revisits: Revisits) -> _Outcomes:
     return _Outcomes(comparison.correct & revisits.exist, comparison.known & ~comparison.correct)
 
 
-def _candidates(
-    matches: Sequence[PlaceMatch], truth: GroundTruth, keyframes: Mapping[int, FrameRef]
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+def _candidates(matches: Sequence[PlaceMatch], truth: GroundTruth) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """(Q, 5) indices of the first candidates, NO_FRAME where there are fewer or no pose is known; and which there are."""
     frames: list[FrameRef | None] = []
     for match in matches:
-        first = match.candidates[:_TOP_K]
-        for candidate in first:
-            if candidate.keyframe_id not in keyframes:
-                raise VprError(f"candidate keyframe {candidate.keyframe_id} is not among the keyframes")
-            frames.append(keyframes[candidate.keyframe_id])
-        frames += [None] * (_TOP_K - len(first))
+        first = [candidate.keyframe.frame for candidate in match.candidates[:_TOP_K]]
+        frames += [*first, *[None] * (_TOP_K - len(first))]
     exists = np.array([frame is not None for frame in frames], dtype=bool)
     return truth.indices(frames).reshape(-1, _TOP_K), exists.reshape(-1, _TOP_K)
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vpr_ros.config import Config, Scalar
+from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, RED, STYLE, data_uri, render, svg
 from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
-from vpr_ros.evaluation.poses import OdometryPath
 from vpr_ros.types import FrameRef, Image, MatchStatus, PlaceMatch, Pose
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -173,7 +173,7 @@ def _card(run: Run, match: PlaceMatch, judgement: Judgement) -> _Card:
 def _facts(match: PlaceMatch, judgement: Judgement) -> Iterator[str]:
     """The numbers behind a match. Those of a missed revisit are about the best guess, which is not in the picture."""
     if judgement.verdict is Verdict.MISSED:
-        yield "no guess" if match.match_stamp_ns is None else f"best guess {_seconds(match.match_stamp_ns)}"
+        yield "no guess" if match.match is None else f"best guess {_seconds(match.match.stamp_ns)}"
     if match.similarity is not None:
         yield f"similarity {match.similarity:.3f}"
     if match.verification is not None:

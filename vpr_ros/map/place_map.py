@@ -7,8 +7,8 @@ temporary file beside the target and renamed, so the target is always whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,66 +16,105 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import MapError
-from vpr_ros.map.index import FaissIndex
-from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, Thumbnail
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
+from vpr_ros.map.index.base import Index, Selection
+from vpr_ros.map.index.faiss_index import FaissIndex
+from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, KeyframeRef, Pose, Thumbnail
 
 FORMAT = "vpr_ros.place_map.1"
 
 
 class PlaceMap:
-    """Keyframes by id (0, 1, 2, ...), searchable by descriptor, with the loop closures accepted between them.
+    """Keyframes by name, searchable by descriptor, with the loop closures accepted between them.
 
     Keyframes that follow one another are one moment of the rig until a camera repeats or a session ends. Of one camera every
     keyframe is a moment of its own; of several, moments count as the busiest of them does.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, index: Index | None = None) -> None:
+        """`index`: an empty one to search with; without it the exact one."""
         self.dim = dim
-        self.keyframes: list[Keyframe] = []
-        self.moments: list[int] = []
-        """Which moment each keyframe belongs to, from 0; never decreasing."""
+        self.next_id = 0
+        """Of the next keyframe that this robot makes; grows, and is kept with the map."""
+        self.moments: dict[KeyframeRef, int] = {}
+        """Which moment each keyframe belongs to, from 0; never decreasing in the order in which they were added."""
+        self.links: list[tuple[KeyframeRef, KeyframeRef]] = []
+        """Pairs of keyframes that an accepted loop closure found to be one place."""
+        self._keyframes: dict[KeyframeRef, Keyframe] = {}
+        self._keys: dict[KeyframeRef, int] = {}
+        self._by_key: dict[int, KeyframeRef] = {}
+        self._last: Keyframe | None = None
         self._cameras_of_moment: set[str] = set()
-        self.links: list[tuple[int, int]] = []
-        """Pairs of keyframe ids that an accepted loop closure found to be one place."""
-        self._index = FaissIndex(dim)
+        self._index: Index = FaissIndex(dim) if index is None else index
 
     def __len__(self) -> int:
-        return len(self.keyframes)
+        return len(self._keyframes)
+
+    def __iter__(self) -> Iterator[Keyframe]:
+        """In the order in which they were added."""
+        return iter(self._keyframes.values())
+
+    def __getitem__(self, ref: KeyframeRef) -> Keyframe:
+        return self._keyframes[ref]
+
+    def __contains__(self, ref: KeyframeRef) -> bool:
+        return ref in self._keyframes
 
     def add(self, keyframe: Keyframe) -> None:
-        """Append a keyframe; its id must be the next one."""
-        if keyframe.id != len(self):
-            raise ValueError(f"the next keyframe's id is {len(self)}, not {keyframe.id}")
-        self._index.add(keyframe.descriptor[None])
-        is_same_session = bool(self.keyframes) and self.keyframes[-1].session == keyframe.session
-        if is_same_session and keyframe.camera_name not in self._cameras_of_moment:
-            self.moments.append(self.moments[-1])
-            self._cameras_of_moment.add(keyframe.camera_name)
-        else:
-            self.moments.append(self.moments[-1] + 1 if self.moments else 0)
-            self._cameras_of_moment = {keyframe.camera_name}
-        self.keyframes.append(keyframe)
+        """Raises ValueError for a name that is taken."""
+        ref = keyframe.ref
+        if ref in self:
+            raise ValueError(f"keyframe {ref.id} of session {ref.session!r} is in the map already")
+        key = len(self._keys)
+        self._index.add(np.array([key], np.int64), keyframe.descriptor[None])
+        self._keys[ref], self._by_key[key] = key, ref
+        self.moments[ref] = self._moment_of(ref)
+        self._keyframes[ref] = self._last = keyframe
+        self.next_id = max(self.next_id, ref.id + 1)
 
-    def search(self, descriptor: Descriptor, k: int, stop: int) -> tuple[Candidate, ...]:
-        """At most k keyframes with id < stop, most similar first."""
-        return self._index.search(descriptor, k, stop)
+    def _moment_of(self, ref: KeyframeRef) -> int:
+        if self._last is None:
+            self._cameras_of_moment = {ref.camera_name}
+            return 0
+        last = self._last.ref
+        is_same_session = (last.robot, last.session) == (ref.robot, ref.session)
+        if is_same_session and ref.camera_name not in self._cameras_of_moment:
+            self._cameras_of_moment.add(ref.camera_name)
+            return self.moments[last]
+        self._cameras_of_moment = {ref.camera_name}
+        return self.moments[last] + 1
 
-    def faults(self, *, is_verified: bool, calibrated: Collection[str] = (), stop: int | None = None) -> list[str]:
+    def link(self, first: KeyframeRef, second: KeyframeRef) -> None:
+        """Note that two keyframes show one place."""
+        self.links.append((first, second))
+
+    def linked_moments(self) -> Iterator[tuple[int, int]]:
+        """The moments of each pair of `links`."""
+        return ((self.moments[first], self.moments[second]) for first, second in self.links)
+
+    def search(self, descriptor: Descriptor, k: int, without: Collection[KeyframeRef] = ()) -> tuple[Candidate, ...]:
+        """At most k keyframes, none of those in `without`, most similar first."""
+        excluded = np.fromiter((self._keys[ref] for ref in without), np.int64, len(without))
+        hits = self._index.search(descriptor, k, Selection(without=excluded))
+        return tuple(Candidate(self._by_key[hit.key], hit.similarity) for hit in hits)
+
+    def faults(
+        self, *, is_verified: bool, calibrated: Collection[str] = (), without: Collection[KeyframeRef] = ()
+    ) -> list[str]:
         """What the map cannot do that is asked of it, a sentence each; empty if it can do all.
 
         - `is_verified`: matches are verified by local features, which are found in a keyframe's thumbnail;
-        - `calibrated`: names of the cameras whose intrinsics are known now, so that the keyframes with id < `stop` (all)
-          that they took should have some, too.
+        - `calibrated`: names of the cameras whose intrinsics are known now, so that the keyframes that they took should have
+          some, too; but for those in `without`.
         """
         found = []
-        blind = sum(k.thumbnail is None or not k.thumbnail.jpeg for k in self.keyframes) if is_verified else 0
+        blind = sum(k.thumbnail is None or not k.thumbnail.jpeg for k in self) if is_verified else 0
         if blind:
             found.append(
                 f"{_share(blind, len(self))} no picture to verify with (recorded while verification.enabled was false) and "
                 "can never match: record the map again, or set verification.enabled to false"
             )
-        earlier = [k for k in self.keyframes[:stop] if k.camera_name in calibrated]
+        earlier = [k for k in self if k.ref.camera_name in calibrated and k.ref not in without]
         if bare := sum(k.camera is None for k in earlier):
             found.append(
                 f"{_share(bare, len(self))} no intrinsics, though the camera is calibrated now: closures with them come "
@@ -83,23 +122,13 @@ class PlaceMap:
             )
         return found
 
+    def content(self) -> MapContent:
+        """What the map holds now; it may be saved while the map grows."""
+        return MapContent(self.dim, tuple(self), tuple(self.links), self.next_id)
+
     def save(self, path: Path, model_id: str) -> None:
         """Write the map atomically. Raises MapError."""
-        header = {"format": FORMAT, "model_id": model_id, "keyframes": [_header(k) for k in self.keyframes]}
-        descriptors = [k.descriptor for k in self.keyframes]
-        thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in self.keyframes]
-        arrays: dict[str, NDArray[Any]] = {
-            "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-            "descriptors": np.array(descriptors, dtype=np.float32).reshape(-1, self.dim),
-            "thumbnail_sizes": np.array([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
-            "thumbnails": np.frombuffer(b"".join(thumbnails), dtype=np.uint8),
-            "links": np.array(self.links, dtype=np.int64).reshape(-1, 2),
-        }
-        try:
-            with whole_file(path) as file:
-                np.savez(file, allow_pickle=False, **arrays)
-        except OSError as error:
-            raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
+        self.content().save(path, model_id)
 
     @classmethod
     def load(cls, path: Path, model_id: str) -> PlaceMap:
@@ -117,9 +146,11 @@ class PlaceMap:
                     "do not compare; set model.path to that model or record the map again"
                 )
             place_map = cls(arrays["descriptors"].shape[1])
-            for keyframe in _keyframes(header["keyframes"], arrays):
+            keyframes = _keyframes(header["keyframes"], arrays)
+            for keyframe in keyframes:
                 place_map.add(keyframe)
-            place_map.links = [(int(a), int(b)) for a, b in arrays["links"]]
+            place_map.links = [(keyframes[a].ref, keyframes[b].ref) for a, b in arrays["links"].tolist()]
+            place_map.next_id = max(place_map.next_id, int(header.get("next_id", 0)))
         except FileNotFoundError as error:
             raise MapError(f"there is no map {path}") from error
         except MapError:
@@ -127,6 +158,37 @@ class PlaceMap:
         except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
             raise MapError(f"{path} is corrupt or no map: {error}") from error
         return place_map
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapContent:
+    """A map at one moment; the fields are those of `PlaceMap`."""
+
+    dim: int
+    keyframes: tuple[Keyframe, ...]
+    links: tuple[tuple[KeyframeRef, KeyframeRef], ...]
+    next_id: int
+
+    def save(self, path: Path, model_id: str) -> None:
+        """Write a map file atomically. Raises MapError."""
+        keyframes = self.keyframes
+        headers = [_header(k) for k in keyframes]
+        header = {"format": FORMAT, "model_id": model_id, "next_id": self.next_id, "keyframes": headers}
+        thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in keyframes]
+        positions = {k.ref: position for position, k in enumerate(keyframes)}
+        links = [[positions[ref] for ref in pair] for pair in self.links]
+        arrays: dict[str, NDArray[Any]] = {
+            "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+            "descriptors": np.array([k.descriptor for k in keyframes], dtype=np.float32).reshape(-1, self.dim),
+            "thumbnail_sizes": np.array([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
+            "thumbnails": np.frombuffer(b"".join(thumbnails), dtype=np.uint8),
+            "links": np.array(links, dtype=np.int64).reshape(-1, 2),
+        }
+        try:
+            with whole_file(path) as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        except OSError as error:
+            raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
 
 
 def _share(count: int, total: int) -> str:
@@ -138,17 +200,23 @@ def _share(count: int, total: int) -> str:
 def _header(keyframe: Keyframe) -> dict[str, Any]:
     """What is not an array, as JSON."""
     return {
-        "session": keyframe.session,
-        "stamp_ns": keyframe.stamp_ns,
-        "frame_id": keyframe.frame_id,
-        "camera_name": keyframe.camera_name,
+        **asdict(keyframe.ref),
         "travelled_m": keyframe.travelled_m,
         "elapsed_ns": keyframe.elapsed_ns,
         "odometry_segment": keyframe.odometry_segment,
         "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
         "camera": None if keyframe.camera is None else asdict(keyframe.camera),
-        "odom_from_body": None if keyframe.odom_from_body is None else keyframe.odom_from_body.tolist(),
+        "odom_from_body": _pose_header(keyframe.odom_from_body),
+        "body_from_camera": _pose_header(keyframe.body_from_camera),
     }
+
+
+def _pose_header(pose: Pose | None) -> list[list[float]] | None:
+    return None if pose is None else pose.tolist()
+
+
+def _pose(rows: Sequence[Sequence[float]] | None) -> Pose | None:
+    return None if rows is None else np.array(rows, dtype=np.float64).reshape(4, 4)
 
 
 def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Keyframe]:
@@ -158,19 +226,25 @@ def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]
         raise ValueError("its arrays disagree on the number of keyframes")
     keyframes = []
     for i, head in enumerate(headers):
-        jpeg, scale, pose = arrays["thumbnails"][starts[i] : ends[i]].tobytes(), head["scale"], head["odom_from_body"]
+        jpeg, scale = arrays["thumbnails"][starts[i] : ends[i]].tobytes(), head["scale"]
+        # what older files do not have is given by get()
+        ref = KeyframeRef(
+            robot=head.get("robot", ""),
+            session=head["session"],
+            id=int(head.get("id", i)),
+            stamp_ns=int(head["stamp_ns"]),
+            camera_name=head.get("camera_name", ""),
+            frame_id=head["frame_id"],
+        )
         keyframes.append(
             Keyframe(
-                id=i,
-                session=head["session"],
-                stamp_ns=int(head["stamp_ns"]),
+                ref=ref,
                 descriptor=arrays["descriptors"][i],
                 thumbnail=None if scale is None else Thumbnail(jpeg, float(scale)),
                 camera=None if head["camera"] is None else _camera(head["camera"]),
-                odom_from_body=None if pose is None else np.array(pose, dtype=np.float64).reshape(4, 4),
+                body_from_camera=_pose(head.get("body_from_camera")),
+                odom_from_body=_pose(head["odom_from_body"]),
                 travelled_m=head["travelled_m"],
-                frame_id=head["frame_id"],
-                camera_name=head.get("camera_name", ""),  # older files have neither this nor the next two
                 elapsed_ns=int(head.get("elapsed_ns", 0)),
                 odometry_segment=int(head.get("odometry_segment", 0)),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.config import per_camera
 from vpr_ros.errors import ConfigError
 from vpr_ros.types import Mask
 
@@ -34,15 +34,9 @@ class IgnoredRegions:
     """
 
     def __init__(self, text: str, cameras: Iterable[str] = ()) -> None:
-        known = {name for name in cameras if name}
         self._regions: dict[str, list[Region]] = {}
-        for part in filter(str.strip, text.split(";")):
-            named = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*:(.*)", part, re.DOTALL)
-            camera, rest = ("", part) if named is None else named.groups()
-            if camera and camera not in known:
-                found = ", ".join(sorted(known)) or "none: leave the name out"
-                raise ConfigError(f"{NAME}: there is no camera {camera!r}; node.cameras names {found}")
-            self._regions.setdefault(camera, []).extend(_region(item.strip()) for item in rest.split(","))
+        for camera, part in per_camera(NAME, text, set(cameras)):
+            self._regions.setdefault(camera, []).extend(_region(item.strip()) for item in part.split(","))
         self._mask = lru_cache(64)(self._draw)
 
     def __bool__(self) -> bool:

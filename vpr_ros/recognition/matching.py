@@ -1,4 +1,4 @@
-"""Pure decisions about candidates: what may be matched, what is one place, what is ambiguous, what is consistent.
+"""What may be matched, what is one place, and which queries agree on it.
 
 How far apart keyframes lie is counted in moments (`PlaceMap.moments`), so that a rig of cameras counts as one camera does.
 """
@@ -10,40 +10,77 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vpr_ros.config import ExclusionConfig
-from vpr_ros.types import Candidate, Descriptor, Keyframe
+from vpr_ros.types import Candidate, Descriptor, Frame, Keyframe, KeyframeRef, OdometryFix, Pose, Thumbnail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Now:
-    """Where a query stands in its drive; the fields are those of the keyframe that it may become."""
+    """Where a query stands in its drive: the time since that began, and what odometry is worth, if anything."""
 
     elapsed_ns: int
-    travelled_m: float | None = None
-    odometry_segment: int = 0
     camera_name: str = ""
+    odometry: OdometryFix | None = None
+
+    @property
+    def travelled_m(self) -> float | None:
+        return None if self.odometry is None else self.odometry.travelled_m
+
+    @property
+    def odometry_segment(self) -> int:
+        return 0 if self.odometry is None else self.odometry.segment
+
+    @property
+    def odom_from_body(self) -> Pose | None:
+        return None if self.odometry is None else self.odometry.odom_from_body
+
+    def keyframe(self, ref: KeyframeRef, frame: Frame, descriptor: Descriptor, thumbnail: Thumbnail | None) -> Keyframe:
+        """What the map remembers of a frame that was taken now."""
+        return Keyframe(
+            ref,
+            descriptor,
+            thumbnail=thumbnail,
+            camera=frame.camera,
+            body_from_camera=frame.body_from_camera,
+            odom_from_body=self.odom_from_body,
+            travelled_m=self.travelled_m,
+            elapsed_ns=self.elapsed_ns,
+            odometry_segment=self.odometry_segment,
+        )
 
 
-def eligible_stop(
-    keyframes: Sequence[Keyframe], first_id: int, now: Now, config: ExclusionConfig, jitter_s: float = 0.0
-) -> int:
-    """Keyframes with an id below this may be matched by a query; the newer ones are no revisit.
+def recent(
+    drive: Sequence[Keyframe],
+    now: Now,
+    views: Mapping[str, Descriptor],
+    config: ExclusionConfig,
+    jitter_s: float = 0.0,
+) -> list[KeyframeRef]:
+    """Keyframes of the running drive, in time order, that are no revisit for a query: too new, or the robot has not left since.
 
-    `keyframes`: the whole map; those from the id `first_id` on are the running drive's, those before it belong to others and
-    are never excluded. Path length only grows within a segment of odometry, and times never fall more than `jitter_s` behind
-    the newest (cameras of a rig do not arrive in order), so what is excluded is a suffix: this is the id of the first
-    keyframe that a rule excludes. With jitter a keyframe up to `jitter_s` older than `config.time_s` may lie behind it.
+    `views` has what each camera sees now.
     """
-    stop, of_camera = len(keyframes), 0
-    for i in range(len(keyframes) - 1, first_id - 1, -1):
-        keyframe = keyframes[i]
+    stop = min(recent_start(drive, now, config, jitter_s), stay_start(drive, views, config.away_similarity))
+    return [keyframe.ref for keyframe in drive[stop:]]
+
+
+def recent_start(drive: Sequence[Keyframe], now: Now, config: ExclusionConfig, jitter_s: float = 0.0) -> int:
+    """Keyframes of the drive from this position on are too new by count, time or path to be matched by a query.
+
+    Path length only grows within a segment of odometry, and times never fall more than `jitter_s` behind the newest
+    (cameras of a rig do not arrive in order), so what is excluded is a suffix: this is the first keyframe that a rule
+    excludes. With jitter a keyframe up to `jitter_s` older than `config.time_s` may lie behind it.
+    """
+    start, of_camera = len(drive), 0
+    for i in range(len(drive) - 1, -1, -1):
+        keyframe = drive[i]
         if of_camera < config.count or _is_recent(keyframe, now, config):
-            stop = i
+            start = i
         elif now.elapsed_ns - keyframe.elapsed_ns >= (config.time_s + jitter_s) * 1e9 and (
             now.travelled_m is None or keyframe.travelled_m is not None
         ):
             break  # and so are all before it, if its path bounds theirs
-        of_camera += keyframe.camera_name == now.camera_name
-    return stop
+        of_camera += keyframe.ref.camera_name == now.camera_name
+    return start
 
 
 def _is_recent(keyframe: Keyframe, now: Now, config: ExclusionConfig) -> bool:
@@ -58,26 +95,24 @@ AWAY_KEYFRAMES = 2
 """One keyframe may show a passer-by; so many in a row show another place."""
 
 
-def left_stop(
-    keyframes: Sequence[Keyframe], first_id: int, views: Mapping[str, Descriptor], away_similarity: float
-) -> int:
-    """Keyframes with an id below this were made before the robot last left the place where it is now.
+def stay_start(drive: Sequence[Keyframe], views: Mapping[str, Descriptor], away_similarity: float) -> int:
+    """Keyframes of the drive from this position on were made since the robot came to where it is now.
 
     A robot that waits, or creeps, sees for minutes what it has just seen: that is no revisit. It has left once
     `AWAY_KEYFRAMES` in a row of a camera are less similar to that camera's present view (`views`, by name) than
-    `away_similarity`; any camera of a rig will do, for they move together. `keyframes` and `first_id` as in `eligible_stop`.
+    `away_similarity`; any camera of a rig will do, for they move together.
     """
     if away_similarity >= 1.0:
-        return len(keyframes)
+        return len(drive)
     in_a_row: Counter[str] = Counter()
-    for i in range(len(keyframes) - 1, first_id - 1, -1):
-        name = keyframes[i].camera_name
+    for i in range(len(drive) - 1, -1, -1):
+        name = drive[i].ref.camera_name
         if name in views:
-            is_away = float(keyframes[i].descriptor @ views[name]) < away_similarity
+            is_away = float(drive[i].descriptor @ views[name]) < away_similarity
             in_a_row[name] = in_a_row[name] + 1 if is_away else 0
         if in_a_row[name] == AWAY_KEYFRAMES:
             return i
-    return first_id
+    return 0
 
 
 class Links:
@@ -115,8 +150,10 @@ class Island:
         return self.candidates[0]
 
 
-def islands(candidates: Sequence[Candidate], moments: Sequence[int], gap: int, links: Links) -> list[Island]:
-    """Group candidates (best first) into places, best place first. `moments` has the moment of each keyframe id.
+def islands(
+    candidates: Sequence[Candidate], moments: Mapping[KeyframeRef, int], gap: int, links: Links
+) -> list[Island]:
+    """Group candidates (best first) into places, best place first. `moments` has the moment of each keyframe.
 
     A candidate belongs to the place of a better one at most `gap` moments away, or in a part of the map that accepted loop
     closures link with it (or the second visit of a place would make the third ambiguous). Otherwise it is the best of a
@@ -124,11 +161,11 @@ def islands(candidates: Sequence[Candidate], moments: Sequence[int], gap: int, l
     """
     places: list[list[Candidate]] = []
     for candidate in candidates:
-        moment = moments[candidate.keyframe_id]
+        moment = moments[candidate.keyframe]
         near = (
             place
             for place in places
-            if any(_is_same_place(moment, moments[other.keyframe_id], gap, links) for other in place)
+            if any(_is_same_place(moment, moments[other.keyframe], gap, links) for other in place)
         )
         home = next(near, None)
         if home is None:
@@ -140,11 +177,6 @@ def islands(candidates: Sequence[Candidate], moments: Sequence[int], gap: int, l
 
 def _is_same_place(a: int, b: int, gap: int, links: Links) -> bool:
     return abs(a - b) <= gap or links.join(a, b)
-
-
-def is_ambiguous(similarity: float, runner_up: float | None, max_ambiguity: float) -> bool:
-    """Whether another place is about as similar. Cosines of whitened descriptors may be negative: those never compete."""
-    return runner_up is not None and max_ambiguity < 1.0 and runner_up > 0 and runner_up > max_ambiguity * similarity
 
 
 def consistent_count(previous: Iterable[int | None], moment: int, max_gap: int, links: Links) -> int:

@@ -50,13 +50,6 @@ class GeometricVerifier:
         grey = stretched(grey, mask)
         return Thumbnail(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes(), scale)
 
-    def attended(self, features: LocalFeatures, mask: Mask, width: int, height: int) -> LocalFeatures:
-        """Those features of an image of `width` x `height` px that lie where its mask is at least `min_attention`.
-
-        One image of a pair is enough: what has no partner in it is not matched in the other.
-        """
-        return _where(features, mask_at(mask, features.points, width, height) >= self._config.min_attention)
-
     def extract(self, image: Image | Thumbnail, mask: Mask | None = None) -> LocalFeatures:
         """Local features of an image, or of what `thumbnail` kept of one; points in px of the original image.
 

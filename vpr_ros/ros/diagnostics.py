@@ -198,7 +198,7 @@ class Diagnostics:
             }
             values |= {
                 f"never changes, ignored{' ' if camera else ''}{camera} (%)": f"{100 * share:.0f}"
-                for camera, share in self._detector.static_shares.items()
+                for camera, share in self._detector.verifier.static_shares.items()
             }
             values |= {f"{kind} events": count for kind, count in self._events.items()}
         for stage, seconds in (self._stopwatch.seconds if self._stopwatch else {}).items():

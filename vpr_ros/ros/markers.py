@@ -16,8 +16,8 @@ KEYFRAMES, CLOSURES = 0, 1
 
 def map_markers(place_map: PlaceMap, session: str, header: Header) -> MarkerArray:
     """Keyframes of the running session that have odometry, and the closures between them, in the odometry's frame."""
-    here = {k.id: k for k in place_map.keyframes if k.session == session and k.odom_from_body is not None}
-    linked = [here[i] for pair in place_map.links if here.keys() >= set(pair) for i in pair]
+    here = {k.ref: k for k in place_map if k.ref.session == session and k.odom_from_body is not None}
+    linked = [here[ref] for pair in place_map.links if here.keys() >= set(pair) for ref in pair]
     dots = _marker(header, KEYFRAMES, Marker.POINTS, here.values(), ColorRGBA(r=0.2, g=0.5, b=0.9, a=1.0), width=0.15)
     lines = _marker(header, CLOSURES, Marker.LINE_LIST, linked, ColorRGBA(r=0.1, g=0.8, b=0.3, a=1.0), width=0.05)
     return MarkerArray(markers=[dots, lines])
@@ -36,6 +36,6 @@ def _marker(
 def _point(keyframe: Keyframe) -> Point:
     pose = keyframe.odom_from_body
     if pose is None:
-        raise ValueError(f"keyframe {keyframe.id} has no odometry")
+        raise ValueError(f"keyframe {keyframe.ref.id} has no odometry")
     x, y, z = (float(v) for v in pose[:3, 3])
     return Point(x=x, y=y, z=z)

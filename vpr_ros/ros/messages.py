@@ -9,16 +9,17 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMsg
-from geometry_msgs.msg import PoseWithCovariance, Quaternion
+from geometry_msgs.msg import PoseWithCovariance, Quaternion, Transform
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from vpr_msgs.msg import Keyframe as KeyframeMsg
-from vpr_msgs.msg import KeyframeRef, LoopClosure, PlaceMatchArray
+from vpr_msgs.msg import KeyframeRef as KeyframeRefMsg
+from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.msg import PlaceMatch as PlaceMatchMsg
 
 from vpr_ros.images import overlay
 from vpr_ros.rotations import matrix_to_quaternion, pose_from_quaternion
-from vpr_ros.types import Candidate, Frame, Keyframe, Mask, MatchStatus, PlaceMatch, Pose, Verification
+from vpr_ros.types import Candidate, Frame, Keyframe, KeyframeRef, Mask, MatchStatus, PlaceMatch, Pose, Verification
 
 
 def time_msg(stamp_ns: int) -> Time:
@@ -35,6 +36,12 @@ def pose_from_msg(pose: PoseMsg) -> Pose:
     return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
+def pose_from_transform(transform: Transform) -> Pose:
+    """(4, 4) of a geometry_msgs/Transform. Raises ValueError where a number is not finite or the quaternion is zero."""
+    q, p = transform.rotation, transform.translation
+    return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+
+
 def pose_to_msg(pose: Pose) -> PoseMsg:
     message = PoseMsg()
     message.position.x, message.position.y, message.position.z = (float(v) for v in pose[:3, 3])
@@ -44,37 +51,41 @@ def pose_to_msg(pose: Pose) -> PoseMsg:
 
 
 def keyframe_msg(keyframe: Keyframe, model_id: str) -> KeyframeMsg:
+    ref = keyframe.ref
     return KeyframeMsg(
-        header=Header(stamp=time_msg(keyframe.stamp_ns), frame_id=keyframe.frame_id),
-        ref=_ref(keyframe),
+        header=Header(stamp=time_msg(ref.stamp_ns), frame_id=ref.frame_id),
+        ref=ref_msg(ref),
+        has_extrinsics=keyframe.body_from_camera is not None,
+        body_from_camera=_pose_or_identity(keyframe.body_from_camera),
         model_id=model_id,
         descriptor=keyframe.descriptor.tolist(),
     )
 
 
-def match_msg(match: PlaceMatch, matched: Keyframe | None, model_id: str) -> PlaceMatchMsg:
-    """The answer to one query; `matched` is the keyframe with the id `match.match_id`."""
+def match_msg(match: PlaceMatch, model_id: str) -> PlaceMatchMsg:
+    """The answer to one query."""
     message = PlaceMatchMsg(
         header=Header(stamp=time_msg(match.stamp_ns), frame_id=match.frame_id),
         status=int(match.status),
         reason=match.status.reason,
         query_is_keyframe=match.keyframe_id is not None,
-        query=KeyframeRef(
-            stamp=time_msg(match.stamp_ns),
-            id=KeyframeRef.NO_ID if match.keyframe_id is None else match.keyframe_id,
+        query=KeyframeRefMsg(
+            robot=match.robot,
             session=match.session,
+            id=KeyframeRefMsg.NO_ID if match.keyframe_id is None else match.keyframe_id,
+            stamp=time_msg(match.stamp_ns),
             camera=match.camera_name,
             camera_frame=match.frame_id,
         ),
-        has_match=matched is not None,
-        match=KeyframeRef(id=KeyframeRef.NO_ID) if matched is None else _ref(matched),
+        has_match=match.match is not None,
+        match=KeyframeRefMsg(id=KeyframeRefMsg.NO_ID) if match.match is None else ref_msg(match.match),
         similarity=_or_nan(match.similarity),
         runner_up=_or_nan(match.runner_up),
-        probability=math.nan,
+        probability=_or_nan(match.probability),
         consistent_count=match.consistent_count,
         model_id=model_id,
-        candidate_ids=[c.keyframe_id for c in match.candidates],
-        candidate_similarities=[float(c.similarity) for c in match.candidates],
+        candidates=[ref_msg(candidate.keyframe) for candidate in match.candidates],
+        candidate_similarities=[float(candidate.similarity) for candidate in match.candidates],
     )
     verification = match.verification
     if verification is not None:
@@ -82,31 +93,30 @@ def match_msg(match: PlaceMatch, matched: Keyframe | None, model_id: str) -> Pla
         message.inlier_ratio = float(verification.inlier_ratio)
         message.coverage = float(verification.coverage)
         message.has_pose = verification.match_from_query is not None
+        message.scale_known = verification.scale_known
         message.match_from_query = _pose_with_covariance(verification)
     return message
 
 
 def match_from_msg(message: PlaceMatchMsg) -> PlaceMatch:
     """The inverse of `match_msg`."""
-    has_match = bool(message.has_match)
     return PlaceMatch(
         stamp_ns=stamp_ns(message.header.stamp),
         status=MatchStatus(message.status),
         frame_id=message.header.frame_id,
         camera_name=message.query.camera,
         session=message.query.session,
+        robot=message.query.robot,
         keyframe_id=int(message.query.id) if message.query_is_keyframe else None,
-        match_id=int(message.match.id) if has_match else None,
-        match_stamp_ns=stamp_ns(message.match.stamp) if has_match else None,
-        match_session=message.match.session if has_match else None,
-        match_camera_name=message.match.camera if has_match else None,
+        match=ref_from_msg(message.match) if message.has_match else None,
         similarity=_or_none(message.similarity),
         runner_up=_or_none(message.runner_up),
+        probability=_or_none(message.probability),
         consistent_count=int(message.consistent_count),
         verification=_verification(message) if message.inliers or message.has_pose else None,
         candidates=tuple(
-            Candidate(int(i), float(s))
-            for i, s in zip(message.candidate_ids, message.candidate_similarities, strict=True)
+            Candidate(ref_from_msg(ref), float(similarity))
+            for ref, similarity in zip(message.candidates, message.candidate_similarities, strict=True)
         ),
     )
 
@@ -115,8 +125,10 @@ def match_array_msg(match: PlaceMatchMsg) -> PlaceMatchArray:
     return PlaceMatchArray(header=match.header, matches=[match])
 
 
-def loop_closure_msg(match: PlaceMatchMsg) -> LoopClosure:
-    """The constraint of an accepted match."""
+def loop_closure_msg(
+    match: PlaceMatchMsg, query_body_from_camera: Pose | None = None, match_body_from_camera: Pose | None = None
+) -> LoopClosure:
+    """The constraint of an accepted match, with where the two cameras sit, if that is known."""
     return LoopClosure(
         header=match.header,
         query_is_keyframe=match.query_is_keyframe,
@@ -125,6 +137,9 @@ def loop_closure_msg(match: PlaceMatchMsg) -> LoopClosure:
         has_pose=match.has_pose,
         scale_known=match.scale_known,
         match_from_query=match.match_from_query,
+        has_extrinsics=query_body_from_camera is not None and match_body_from_camera is not None,
+        query_body_from_camera=_pose_or_identity(query_body_from_camera),
+        match_body_from_camera=_pose_or_identity(match_body_from_camera),
         similarity=match.similarity,
         probability=match.probability,
         inliers=match.inliers,
@@ -142,14 +157,30 @@ def attention_msg(frame: Frame, mask: Mask) -> CompressedImage:
     )
 
 
-def _ref(keyframe: Keyframe) -> KeyframeRef:
-    return KeyframeRef(
-        stamp=time_msg(keyframe.stamp_ns),
-        id=keyframe.id,
-        session=keyframe.session,
-        camera=keyframe.camera_name,
-        camera_frame=keyframe.frame_id,
+def ref_msg(ref: KeyframeRef) -> KeyframeRefMsg:
+    return KeyframeRefMsg(
+        robot=ref.robot,
+        session=ref.session,
+        id=ref.id,
+        stamp=time_msg(ref.stamp_ns),
+        camera=ref.camera_name,
+        camera_frame=ref.frame_id,
     )
+
+
+def ref_from_msg(message: KeyframeRefMsg) -> KeyframeRef:
+    return KeyframeRef(
+        robot=message.robot,
+        session=message.session,
+        id=int(message.id),
+        stamp_ns=stamp_ns(message.stamp),
+        camera_name=message.camera,
+        frame_id=message.camera_frame,
+    )
+
+
+def _pose_or_identity(pose: Pose | None) -> PoseMsg:
+    return pose_to_msg(np.eye(4) if pose is None else pose)
 
 
 def _pose_with_covariance(verification: Verification) -> PoseWithCovariance:
@@ -168,6 +199,7 @@ def _verification(message: PlaceMatchMsg) -> Verification:
         coverage=float(message.coverage),
         match_from_query=pose_from_msg(message.match_from_query.pose) if message.has_pose else None,
         covariance=np.array(message.match_from_query.covariance).reshape(6, 6) if message.has_pose else None,
+        scale_known=bool(message.scale_known),
     )
 
 

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.bags.base import Message, typestore
+from vpr_ros.bags.reader import Bag
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.extrinsics import StaticTransforms
 from vpr_ros.images import decode_compressed, decode_image
 from vpr_ros.recognition.drive_clock import stamp_or_received
 from vpr_ros.rotations import pose_from_quaternion
 from vpr_ros.sources.base import Source
-from vpr_ros.sources.rosbag import Bag, Message, typestore
 from vpr_ros.sources.truth import Truth, read_truth
 from vpr_ros.trajectory import nearest
 from vpr_ros.types import Camera, Frame, Image, Pose
@@ -26,6 +28,7 @@ from vpr_ros.types import Camera, Frame, Image, Pose
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 ODOMETRY = "nav_msgs/msg/Odometry"
+TRANSFORMS, STATIC_TRANSFORMS = "tf2_msgs/msg/TFMessage", "/tf_static"
 
 _DECODERS = {IMAGE: decode_image, COMPRESSED_IMAGE: decode_compressed}
 _TRUTH_TYPES = (ODOMETRY, "geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped")
@@ -40,7 +43,8 @@ class BagSource(Source):
     - `image_topic`: raw or compressed; may be left empty where the bag has exactly one image topic;
     - `camera_info_topic`: default the image topic's sibling `camera_info`, where the bag has it. An image goes with the
       last message before it, the first images with the first message;
-    - `odom_topic`: `nav_msgs/Odometry`, the nearest one within `ODOMETRY_TOLERANCE_NS` goes with each frame;
+    - `odom_topic`: `nav_msgs/Odometry`, the nearest one within `ODOMETRY_TOLERANCE_NS` goes with each frame; where the camera
+      sits on its body is known from `/tf_static`, where the bag has it;
     - `ground_truth_topic` (`Odometry`, `PoseStamped` or `PoseWithCovarianceStamped`: the camera's pose) or
       `ground_truth_file` (on the headers' clock, or a row for each image; see `sources/truth.py`).
 
@@ -73,6 +77,7 @@ class BagSource(Source):
                 truth = _truth(bag, ground_truth_topic)
             if odom_topic:
                 self._odometry = _odometry(bag, odom_topic)
+            self._transforms = _static_transforms(bag)
         super().__init__(
             self._path.resolve().name,
             truth=truth,
@@ -148,6 +153,7 @@ class BagSource(Source):
             frame_id=content.header.frame_id,
             odometry_frame=odometry_frame,
             received_ns=message.bag_ns,
+            body_from_camera=self._transforms.between(odometry_frame.rpartition("/")[2], content.header.frame_id),
         )
 
     def _decoded(self, message: Message) -> tuple[Any, Image]:
@@ -249,6 +255,22 @@ def _truth(bag: Bag, topic: str) -> Truth:
         raise SourceError(f"{bag.path}: {topic} holds no readable pose")
     stamps, poses = tuple(one.stamp_ns for one in posed), np.array([one.pose for one in posed])
     return Truth(topic, stamps, poses, (note,) if note else (), unit="s")
+
+
+def _static_transforms(bag: Bag) -> StaticTransforms:
+    """Those that the bag holds, if any; what cannot be read is left out."""
+    found = StaticTransforms()
+    if STATIC_TRANSFORMS not in bag.topics or bag.topics[STATIC_TRANSFORMS].type != TRANSFORMS:
+        return found
+    for message in bag.messages([STATIC_TRANSFORMS]):
+        try:
+            for each in _deserialized(message, TRANSFORMS).transforms:
+                p, q = each.transform.translation, each.transform.rotation
+                pose = pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+                found.add(each.header.frame_id, each.child_frame_id, pose)
+        except (ImageError, ValueError):
+            continue
+    return found
 
 
 class _Posed(NamedTuple):

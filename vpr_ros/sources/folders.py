@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.files import natural_order
 from vpr_ros.images import read_image
-from vpr_ros.sources.base import Source, natural_order
+from vpr_ros.sources.base import Source
 from vpr_ros.sources.text import read_rows, stamp_from_seconds
 from vpr_ros.sources.truth import Truth, read_truth
 from vpr_ros.types import Camera, Frame, Image, Pose

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from training.data.image_set import heading_from_compass
 from training.data.readers.rosbag import Rosbag, main, utm_name
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.errors import SourceError
 from vpr_ros.images import read_image
 

@@ -14,7 +14,7 @@ from training.data.image_set import ImageSet
 from training.data.protocol import Part, Protocol, within_frames
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import natural_order
+from vpr_ros.files import natural_order
 from vpr_ros.sources.folders import image_files
 
 

@@ -18,7 +18,7 @@ from training.data.protocol import Part, Protocol, within_frames
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import natural_order
+from vpr_ros.files import natural_order
 from vpr_ros.sources.folders import IMAGE_SUFFIXES
 from vpr_ros.sources.text import read_rows
 

@@ -29,11 +29,11 @@ from training.data.planar import planar_pose, world_up
 from training.data.readers.base import Reader
 from training.data.readers.image_cache import encode_jpeg, fill_once
 from training.data.readers.utm_names import read_name, write_name
+from vpr_ros.bags.reader import BAG_SUFFIXES, Bag
 from vpr_ros.errors import SourceError, VprError
 from vpr_ros.rotations import rotation_angle_deg
 from vpr_ros.sources import BagSource
 from vpr_ros.sources.bag import ODOMETRY
-from vpr_ros.sources.rosbag import BAG_SUFFIXES, Bag
 from vpr_ros.types import Pose
 
 _BODY_UP = (0.0, 0.0, 1.0)

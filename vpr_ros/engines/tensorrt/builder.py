@@ -12,7 +12,7 @@ from vpr_ros.engines.tensorrt.library import logger
 from vpr_ros.engines.tensorrt.phases import Phases, can_monitor, monitor
 from vpr_ros.engines.tensorrt.readable import readable
 from vpr_ros.errors import EngineError
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 if TYPE_CHECKING:
     from vpr_ros.engines.tensorrt.backend import TensorRtBackend

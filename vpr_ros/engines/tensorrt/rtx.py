@@ -31,8 +31,8 @@ from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.engines.tensorrt.capabilities import CAPABILITIES, known_capabilities
 from vpr_ros.engines.tensorrt.execution import Contexts
 from vpr_ros.errors import EngineError
+from vpr_ros.files import whole_file
 from vpr_ros.nvidia_driver import usable_driver
-from vpr_ros.whole_file import whole_file
 
 
 @dataclass

@@ -1,5 +1,1 @@
-"""Indexes find the keyframes most similar to a descriptor."""
-
-from vpr_ros.map.index.faiss_index import FaissIndex
-
-__all__ = ["FaissIndex"]
+"""Indexes find the keyframes that are most similar to a descriptor."""

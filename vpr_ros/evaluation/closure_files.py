@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.errors import SourceError
-from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix, rotation_angle_deg
+from vpr_ros.rotations import matrix_to_quaternion, rotation_angle_deg
 from vpr_ros.types import FrameRef, PlaceMatch, Pose
 
 _PAIRS_HEADER = (
@@ -29,30 +28,6 @@ _ODOMETRY_SIGMA_M, _ODOMETRY_SIGMA_RAD = 0.02, 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """One line of a pairs file; what was `nan` there is None."""
-
-    query: FrameRef
-    match: FrameRef
-    similarity: float | None
-    inliers: int | None
-    match_from_query: Pose | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Edge:
-    """An EDGE_SE3:QUAT: `measurement` is `from_to`, which takes points of vertex `to` to vertex `from_`.
-
-    `information` is (6, 6), translation in 1/m^2, then rotation in 1/rad^2.
-    """
-
-    from_: int
-    to: int
-    measurement: Pose
-    information: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class OdometryPath:
     """Poses of frames that compare with each other, in the order of time: `odom_from_body` of a session.
 
@@ -61,14 +36,6 @@ class OdometryPath:
 
     poses: Mapping[FrameRef, Pose]
     is_camera: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Graph:
-    """A g2o file: poses of the vertices by id, and edges."""
-
-    vertices: dict[int, Pose]
-    edges: tuple[Edge, ...]
 
 
 def write_pairs(path: str | Path, matches: Sequence[PlaceMatch]) -> None:
@@ -86,28 +53,6 @@ def write_pairs(path: str | Path, matches: Sequence[PlaceMatch]) -> None:
         stamps = f"{format_stamp(query.stamp_ns)} {format_stamp(other.stamp_ns)}"
         lines.append(f"{stamps} {similarity} {inliers} {seven} {numbers[query.session]} {numbers[other.session]}")
     Path(path).write_text("\n".join(lines) + "\n")
-
-
-def read_pairs(path: str | Path) -> list[Pair]:
-    """What `write_pairs` wrote. Raises SourceError for a file that is missing or laid out otherwise."""
-    lines, pairs = _text(path), []
-    sessions = dict(line.removeprefix(_SESSION).split(" ", 1) for line in lines if line.startswith(_SESSION))
-    for words in _rows(lines):
-        try:
-            query, match, similarity, inliers, *pose, query_session, match_session = words
-            numbers = np.array(pose, dtype=np.float64)
-            pairs.append(
-                Pair(
-                    FrameRef(sessions[query_session], parse_stamp(query)),
-                    FrameRef(sessions[match_session], parse_stamp(match)),
-                    None if similarity == "nan" else float(similarity),
-                    None if inliers == "nan" else int(inliers),
-                    None if np.isnan(numbers).all() else _pose(numbers),
-                )
-            )
-        except (ValueError, KeyError) as error:
-            raise SourceError(f"{path}: not a line of pairs: {' '.join(words)}") from error
-    return pairs
 
 
 def write_g2o(
@@ -159,36 +104,10 @@ def write_g2o(
     Path(path).write_text("\n".join(lines) + "\n")
 
 
-def read_g2o(path: str | Path) -> Graph:
-    """The vertices and edges of a g2o file. Raises SourceError for a file that is missing or holds other elements."""
-    vertices: dict[int, Pose] = {}
-    edges: list[Edge] = []
-    for words in _rows(_text(path)):
-        try:
-            if words[0] == "VERTEX_SE3:QUAT":
-                vertices[int(words[1])] = _pose(np.array(words[2:], dtype=np.float64))
-            elif words[0] == "EDGE_SE3:QUAT":
-                numbers = np.array(words[3:], dtype=np.float64)
-                edges.append(Edge(int(words[1]), int(words[2]), _pose(numbers[:7]), _symmetric(numbers[7:])))
-            else:
-                raise ValueError("unknown element")
-        except (ValueError, IndexError) as error:
-            raise SourceError(f"{path}: not a line of g2o: {' '.join(words)}") from error
-    return Graph(vertices, tuple(edges))
-
-
 def format_stamp(stamp_ns: int) -> str:
     """Seconds with all nine digits, without a detour through float: `12.000000034`. Stamps are not negative."""
     seconds, nanoseconds = divmod(stamp_ns, 10**9)
     return f"{seconds}.{nanoseconds:09d}"
-
-
-def parse_stamp(text: str) -> int:
-    """The stamp in ns of `format_stamp`. Raises ValueError for other text."""
-    seconds, point, nanoseconds = text.partition(".")
-    if not (point and seconds.isdecimal() and nanoseconds.isdecimal() and len(nanoseconds) == 9):
-        raise ValueError(f"not a stamp in seconds with nine digits: {text}")
-    return int(seconds) * 10**9 + int(nanoseconds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,32 +157,5 @@ def _seven(pose: Pose) -> NDArray[np.float64]:
     return np.concatenate([pose[:3, 3], matrix_to_quaternion(pose[:3, :3])])
 
 
-def _pose(seven: NDArray[np.float64]) -> Pose:
-    if seven.shape != (7,):
-        raise ValueError("a pose has seven numbers")
-    pose = np.eye(4)
-    pose[:3, 3] = seven[:3]
-    pose[:3, :3] = quaternion_to_matrix(seven[3:])
-    return pose
-
-
-def _symmetric(upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    matrix = np.zeros((6, 6))
-    matrix[_UPPER] = upper
-    return matrix + np.triu(matrix, 1).T
-
-
 def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.9g}" for value in values)
-
-
-def _text(path: str | Path) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"cannot read {path}: {error}") from error
-
-
-def _rows(lines: Iterable[str]) -> list[list[str]]:
-    """The words of each line that is not a comment."""
-    return [line.split() for line in lines if line.strip() and not line.startswith("#")]

@@ -5,20 +5,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from closure_files import parse_stamp, read_g2o, read_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.poses import (
-    OdometryPath,
-    format_stamp,
-    parse_stamp,
-    read_g2o,
-    read_pairs,
-    write_g2o,
-    write_pairs,
-)
-from vpr_ros.types import FrameRef, MatchStatus, PlaceMatch, Verification
+from vpr_ros.evaluation.closure_files import OdometryPath, format_stamp, write_g2o, write_pairs
+from vpr_ros.types import FrameRef, KeyframeRef, MatchStatus, PlaceMatch, Verification
 
 VECTORS = st.tuples(*[st.floats(-4, 4)] * 3).map(np.array)
 
@@ -31,7 +24,7 @@ def pose(*vector: float) -> np.ndarray:
 
 
 def closure(stamp: int, verification: Verification | None, status: MatchStatus = MatchStatus.ACCEPTED) -> PlaceMatch:
-    return PlaceMatch(stamp, status, match_stamp_ns=7, match_session="", similarity=0.8125, verification=verification)
+    return PlaceMatch(stamp, status, match=KeyframeRef("", "", 3, 7), similarity=0.8125, verification=verification)
 
 
 ROOT = np.eye(6) + np.tril(np.arange(36).reshape(6, 6) / 50.0)
@@ -68,10 +61,22 @@ TWO_DRIVES = [
     PlaceMatch(7, MatchStatus.NO_MAP, keyframe_id=0, session="my drive"),
     PlaceMatch(8, MatchStatus.LOW_SCORE, keyframe_id=1, session="my drive"),
     PlaceMatch(
-        7, MatchStatus.ACCEPTED, "", 2, 1, 8, "my drive", 0.9, verification=FULL.verification, session="my drive+"
+        7,
+        MatchStatus.ACCEPTED,
+        keyframe_id=2,
+        match=KeyframeRef("", "my drive", 1, 8),
+        similarity=0.9,
+        verification=FULL.verification,
+        session="my drive+",
     ),
     PlaceMatch(
-        9, MatchStatus.ACCEPTED, "", 3, 0, 7, "my drive", 0.9, verification=FULL.verification, session="my drive+"
+        9,
+        MatchStatus.ACCEPTED,
+        keyframe_id=3,
+        match=KeyframeRef("", "my drive", 0, 7),
+        similarity=0.9,
+        verification=FULL.verification,
+        session="my drive+",
     ),
 ]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vpr_ros.config import Config, ros_yaml
+from vpr_ros.evaluation.closure_files import write_g2o, write_pairs
 from vpr_ros.evaluation.metrics import Curve
-from vpr_ros.evaluation.poses import write_g2o, write_pairs
 from vpr_ros.evaluation.report import Run, write_report
 from vpr_ros.types import PlaceMatch
 
@@ -64,7 +64,7 @@ def write_matches(path: Path, matches: Sequence[PlaceMatch]) -> None:
             v = m.verification
             geometry = ("", "", "") if v is None else (v.inliers, f"{v.inlier_ratio:.4f}", f"{v.coverage:.4f}")
             scores = ["" if s is None else f"{s:.6f}" for s in (m.similarity, m.runner_up)]
-            known = [m.keyframe_id, m.match_id, m.match_stamp_ns, m.match_session]
+            known = [m.keyframe_id, *((m.match.id, m.match.stamp_ns, m.match.session) if m.match else (None,) * 3)]
             table.writerow([m.stamp_ns, m.session, m.status.name, *known, *scores, m.consistent_count, *geometry])
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
+from vpr_ros.bags.base import typestore
 from vpr_ros.errors import SourceError
 from vpr_ros.rotations import matrix_to_quaternion
-from vpr_ros.sources.rosbag import typestore
 from vpr_ros.types import Camera, Image, Pose
 
 TYPESTORE = typestore()
@@ -117,6 +117,16 @@ class BagWriter:
             _new("geometry_msgs/msg/TwistWithCovariance", _new("geometry_msgs/msg/Twist", zero, zero), covariance),
         )
         self.write(topic, message, stamp_ns if bag_ns is None else bag_ns)
+
+    def static_transform(self, stamp_ns: int, parent: str, child: str, parent_from_child: Pose) -> None:
+        """A (4, 4) transform on `/tf_static`."""
+        transform = _new(
+            "geometry_msgs/msg/Transform",
+            _new("geometry_msgs/msg/Vector3", *parent_from_child[:3, 3].tolist()),
+            _new("geometry_msgs/msg/Quaternion", *matrix_to_quaternion(parent_from_child[:3, :3]).tolist()),
+        )
+        stamped = _new("geometry_msgs/msg/TransformStamped", _header(stamp_ns, parent), child, transform)
+        self.write("/tf_static", _new("tf2_msgs/msg/TFMessage", [stamped]), stamp_ns)
 
     def write(self, topic: str, message: Any, bag_ns: int) -> None:
         """Any message of `TYPESTORE`, as received at `bag_ns`."""

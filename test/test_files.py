@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:

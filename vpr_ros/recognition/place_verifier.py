@@ -1,0 +1,87 @@
+"""Verifies a frame against the keyframes of a place: by local features that count, and those of keyframes kept for the next time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+
+from vpr_ros.config import Config
+from vpr_ros.map.place_map import PlaceMap
+from vpr_ros.recognition.grey import both, stretched
+from vpr_ros.recognition.ignored_regions import IgnoredRegions
+from vpr_ros.recognition.matching import Island
+from vpr_ros.recognition.static_region import StaticRegion
+from vpr_ros.recognition.verification import GeometricVerifier
+from vpr_ros.types import Candidate, Frame, KeyframeRef, LocalFeatures, Mask, Thumbnail, Verification
+
+FEATURE_CACHE = 256
+"""Keyframes whose local features are kept: a lap along an old one meets the same few again and again."""
+NOTABLE_SHARE = 0.03
+"""Of a picture that never changes. On a straight road about 0.01 does not, about the vanishing point."""
+
+
+class PlaceVerifier:
+    """Knows where in each camera's picture local features count: not where the user ignores it, nor where it never changes."""
+
+    def __init__(self, config: Config, place_map: PlaceMap) -> None:
+        """Raises ConfigError."""
+        self._map = place_map
+        self._static_regions: dict[str, StaticRegion] = defaultdict(StaticRegion)
+        self._features_of = lru_cache(FEATURE_CACHE)(self._extract_keyframe)
+        self.reconfigure(config)
+
+    def reconfigure(self, config: Config) -> None:
+        """What was learnt of the pictures stays. Raises ConfigError, and changes nothing."""
+        ignored = IgnoredRegions(config.verification.ignore, config.node.camera_names)
+        verifier = GeometricVerifier(config.verification)
+        self._config, self._ignored, self._verifier = config.verification, ignored, verifier
+        self._features_of.cache_clear()
+
+    def require_fitting_masks(self, frames: Iterable[Frame]) -> None:
+        """Raises ConfigError for a frame that the ignored regions of its camera do not fit."""
+        for frame in frames:
+            self._ignored.mask(frame.camera_name, *frame.image.shape[1::-1])
+
+    def nearest_view(self, frame: Frame, place: Island) -> tuple[Candidate, Verification]:
+        """The candidate of the place with the most inliers: the nearest view, not only a view of the same street."""
+        features = self._verifier.extract(frame.image, self._counted(frame))
+        results = []
+        for candidate in place.candidates[: self._config.max_candidates]:
+            camera, seen = self._map[candidate.keyframe].camera, self._features_of(candidate.keyframe)
+            results.append((candidate, self._verifier.count_inliers(features, frame.camera, seen, camera)))
+        nearest, verification = max(results, key=lambda result: result[1].inliers)
+        return nearest, self._verifier.with_pose(verification)
+
+    def thumbnail(self, frame: Frame) -> Thumbnail | None:
+        """What the map keeps of a keyframe to verify it later, and what its picture teaches; None where nothing is verified."""
+        if not self._config.enabled:
+            return None
+        grey, scale = self._verifier.shrink(frame.image)
+        if self._config.learn_static:
+            self._static_regions[frame.camera_name].observe(stretched(grey))
+        return self._verifier.encode(grey, scale, self._counted(frame))
+
+    @property
+    def static_shares(self) -> dict[str, float]:
+        """How much of each camera's picture was learnt never to change while the robot moves, from 0 to 1."""
+        return {camera: region.share for camera, region in list(self._static_regions.items())}  # another thread may ask
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people about what was learnt from the drive."""
+        return [
+            f"{share:.0%} of the picture{f' of camera {camera}' if camera else ''} does not change while the robot moves (its "
+            "own body?): local features there are ignored"
+            for camera, share in self.static_shares.items()
+            if share >= NOTABLE_SHARE
+        ]
+
+    def _counted(self, frame: Frame) -> Mask | None:
+        ignored = self._ignored.mask(frame.camera_name, *frame.image.shape[1::-1])
+        static = self._static_regions[frame.camera_name].mask if self._config.learn_static else None
+        return both(ignored, static)
+
+    def _extract_keyframe(self, ref: KeyframeRef) -> LocalFeatures:
+        """Extracted when first needed: most keyframes never are, and extraction costs more than inference."""
+        return self._verifier.extract(self._map[ref].thumbnail or Thumbnail(b"", 1.0))

@@ -1,0 +1,119 @@
+"""What exists while the node is configured: model, engine, detector, and the lock that the threads share it under."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rclpy.impl.rcutils_logger import RcutilsLogger
+
+from vpr_ros.config import Config
+from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
+from vpr_ros.map.place_map import MapContent, PlaceMap
+from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.recognition.loop_detector import LoopDetector
+from vpr_ros.ros.diagnostics import Diagnostics
+from vpr_ros.ros.engine_build import EngineBuild
+from vpr_ros.sources.sample import images_of
+from vpr_ros.stopwatch import Stopwatch
+
+LATENCY_WINDOW = 1000
+
+
+class Recogniser:
+    """The loop detector of a configured node: images, services and the engine's build come in threads of their own.
+
+    Whoever uses `detector` holds `lock`.
+    """
+
+    def __init__(self, config: Config, map_file: Path | None, diagnostics: Diagnostics, logger: RcutilsLogger) -> None:
+        """Raises VprError for what cannot be opened; without `map_file` the map is empty."""
+        self.config = config
+        self.model = PlaceModel.open(config.model.path or shipped_model())
+        place_map = None if map_file is None else PlaceMap.load(map_file, self.model.id)
+        build_options(config.engine)  # a mistake in it is reported now
+        self.lock = threading.Lock()
+        self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
+        self._diagnostics, self._logger = diagnostics, logger
+        self.detector = self._new_detector(open_reference(self.model, config.engine.threads), place_map)
+        diagnostics.configured(config, self.detector, self.stopwatch)
+        diagnostics.engine_fault = ""
+        self.check_map()
+        self._engine_build = None if is_reference(config.engine) else self._start_engine_build()
+        diagnostics.engine_build = self._engine_build
+
+    def close(self) -> None:
+        self._diagnostics.engine_build = None
+        if self._engine_build is not None:
+            self._engine_build.cancel()
+        with self.lock:
+            self.detector.engine.close()
+
+    def reconfigure(self, config: Config) -> None:
+        """Raises ConfigError."""
+        with self.lock:
+            self.detector.reconfigure(config)
+            self.config = config
+        self.check_map()
+
+    def start_with(self, place_map: PlaceMap | None) -> int:
+        """Begin a new session with another map, None for an empty one; how many keyframes the map before had."""
+        with self.lock:
+            before = len(self.detector.map)
+            self.detector = self._new_detector(self.detector.engine, place_map)
+            self._diagnostics.configured(self.config, self.detector, self.stopwatch)
+        self.check_map()
+        return before
+
+    def map_content(self) -> tuple[MapContent, str]:
+        """What the map holds now, which may be written while it grows, and the id of its model."""
+        with self.lock:
+            return self.detector.map.content(), self.detector.engine.model.id
+
+    def check_map(self) -> str:
+        """What the map cannot do that is required of it; logged when it changes."""
+        calibrated = [camera for camera, stream in self._diagnostics.streams.items() if stream.is_calibrated]
+        with self.lock:
+            fault = "; ".join(self.detector.map_faults(calibrated))
+        if fault and fault != self._diagnostics.map_fault:
+            self._logger.warning(fault)
+        self._diagnostics.map_fault = fault
+        return fault
+
+    def _new_detector(self, engine: Engine, place_map: PlaceMap | None) -> LoopDetector:
+        session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+        return LoopDetector(
+            self.config,
+            engine,
+            place_map,
+            session=session,
+            stage=self.stopwatch,
+            report=self._on_event,
+            robot=self.config.node.robot,
+        )
+
+    def _on_event(self, kind: str, text: str) -> None:
+        """In the worker's thread: the detector noticed something odd. Every session is logged, the rest ever more rarely."""
+        times = self._diagnostics.count_event(kind, text)
+        if kind == "session" or times.bit_count() == 1:  # the 1st, 2nd, 4th, 8th time
+            self._logger.warning(text if times == 1 else f"{text} ({times} times by now)")
+
+    def _start_engine_build(self) -> EngineBuild:
+        """Open the requested engine beside the running node; until it is there the reference describes."""
+
+        def warn(text: str) -> None:
+            self._diagnostics.engine_fault = text
+            self._logger.warning(text)
+
+        def use(engine: Engine) -> None:
+            with self.lock:
+                self.detector.engine, engine = engine, self.detector.engine
+                self._logger.info(f"engine {self.detector.engine.name} describes from now on")
+            engine.close()
+
+        def opened(progress: Progress) -> Engine:
+            return open_engine(self.model, self.config.engine, images_of(self.config.engine), progress, warn)
+
+        return EngineBuild(opened, use, warn, lambda text: self._logger.info(text))
