@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpr_ros.config import Config
-    from vpr_ros.engines import open_engine
+    from vpr_ros.engines.open import open_engine
     from vpr_ros.model import PlaceModel
     from vpr_ros.recognition.loop_detector import LoopDetector
     from vpr_ros.sources import open_source
@@ -24,7 +24,7 @@ _HOMES = {
     "Config": "vpr_ros.config",
     "LoopDetector": "vpr_ros.recognition.loop_detector",
     "PlaceModel": "vpr_ros.model",
-    "open_engine": "vpr_ros.engines",
+    "open_engine": "vpr_ros.engines.open",
     "open_source": "vpr_ros.sources",
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from page_code import run_code
 
-from vpr_ros.engines import fitted, open_reference
+from vpr_ros.engines.open import fitted, open_reference
 from vpr_ros.engines.backend import BuildOptions
 from vpr_ros.engines.build import Builder
 from vpr_ros.engines.cache import EngineCache

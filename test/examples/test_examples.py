@@ -19,7 +19,7 @@ from page_code import run_code
 from scipy.spatial.transform import Rotation
 from small_worlds import texture
 
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config, ros_yaml
 from vpr_ros.types import Camera, MatchStatus, PlaceMatch, Verification
 
