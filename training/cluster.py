@@ -28,18 +28,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-
-    import torch
-    from safetensors.torch import save
-
-    from training.catalog import open_sources
-    from training.files import write_whole
-    from training.fitting.clusters import initialise
-    from training.models.place_network import PlaceNetwork
-    from training.options import parse_overrides
-    from training.recipe import read_recipe
-
     try:
+        import torch
+        from safetensors.torch import save
+
+        from training.catalog import open_sources
+        from training.files import write_whole
+        from training.fitting.clusters import initialise
+        from training.models.place_network import PlaceNetwork
+        from training.options import parse_overrides
+        from training.recipe import read_recipe
+
         recipe = read_recipe(options.recipe, parse_overrides(options.overrides))
         if recipe.start or recipe.network.pool.kind != "netvlad":
             raise ConfigError(

@@ -31,11 +31,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-
-    from training.experiment import Experiment, run
-    from training.options import parse_overrides, read_yaml
-
     try:
+        from training.experiment import Experiment, run
+        from training.options import parse_overrides, read_yaml
+
         experiment = Experiment.checked(read_yaml(options.experiment), str(options.experiment))
         if options.seeds:
             experiment = experiment.model_copy(update={"seeds": tuple(options.seeds)})

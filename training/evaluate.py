@@ -55,17 +55,16 @@ def _positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-
-    from training.evaluation.bootstrap import Bootstrap
-    from training.evaluation.describers import open_describer
-    from training.evaluation.descriptor_cache import DescriptorCache
-    from training.evaluation.page import write_page
-    from training.evaluation.protocols import open_protocol
-    from training.evaluation.rerank import open_reranker
-    from training.evaluation.results import evaluate, write_results
-    from training.evaluation.tables import footnotes, report
-
     try:
+        from training.evaluation.bootstrap import Bootstrap
+        from training.evaluation.describers import open_describer
+        from training.evaluation.descriptor_cache import DescriptorCache
+        from training.evaluation.page import write_page
+        from training.evaluation.protocols import open_protocol
+        from training.evaluation.rerank import open_reranker
+        from training.evaluation.results import evaluate, write_results
+        from training.evaluation.tables import footnotes, report
+
         # everything is opened before anything is described: a wrong path is known at once, not after hours
         describers = [open_describer(model) for model in options.models]
         protocols = [open_protocol(text) for text in options.on]

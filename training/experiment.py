@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from training.catalog import open_sources
-from training.data.protocol import Protocol
+from training.data.protocol import RetrievalProtocol
 from training.evaluation.answers import answer
 from training.evaluation.bootstrap import Bootstrap, Units, confidence_interval, paired_difference, resampling_units
 from training.evaluation.describers import open_describer
@@ -135,7 +135,7 @@ def whiten_network(network: Path, out: Path, recipe: Recipe, dim: int) -> None:
 
 
 def judge(
-    networks: Mapping[str, Sequence[Path]], protocol: Protocol, cache: DescriptorCache
+    networks: Mapping[str, Sequence[Path]], protocol: RetrievalProtocol, cache: DescriptorCache
 ) -> tuple[list[VariantAnswers], Units]:
     """One row per name, and what to resample of the queries that count."""
     answers = {
@@ -154,7 +154,7 @@ def interval(row: VariantAnswers, units: Units) -> Interval:
     return Interval(float(row.share.mean()), float(low), float(high), tuple(row.right.mean(axis=1).tolist()))
 
 
-def report(protocol: Protocol, rows: Sequence[VariantAnswers], units: Units, first: str) -> str:
+def report(protocol: RetrievalProtocol, rows: Sequence[VariantAnswers], units: Units, first: str) -> str:
     """The table of recall@1, and of each row's difference to `first`."""
     bootstrap = Bootstrap()
     reference = next(row for row in rows if row.name == first)

@@ -29,11 +29,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-
-    from training.evaluation.masks import compare, write_page
-    from training.models.network_file import load_network
-
     try:
+        from training.evaluation.masks import compare, write_page
+        from training.models.network_file import load_network
+
         network = load_network(options.network)
         masks = compare(network, options.images, options.labels, options.table, tuple(options.categories))
         if options.out:

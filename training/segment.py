@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 def open_segmenter(options: argparse.Namespace) -> tuple[Segmenter, str]:
     """What the command line chooses, and the name of its table. Raises ModelError and ConfigError."""
     from training.data.classes import read_table
-    from training.semantics.onnx_segmenter import OnnxFile, OnnxSegmenter
+    from training.semantics.onnx_segmenter import OnnxSegmenter, SegmentationFile
     from training.semantics.segmenters import LabelImages, TransformersSegmenter
 
     if options.model:
-        file = OnnxFile.open(options.model)
+        file = SegmentationFile.open(options.model)
         name = required(options.table or file.metadata.get("table"))
         mean, std = tuple(options.mean), tuple(options.std)
         how = {"size": options.size, "mean": mean, "std": std, "channels": options.channels}
@@ -90,14 +90,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-
-    from training.data.classes import read_table
-    from training.semantics.label_map_folder import LabelMapFolder
-    from training.semantics.labelled import images_under
-    from training.semantics.preview import write_preview
-    from training.semantics.segmentation import segment, share_lines
-
     try:
+        from training.data.classes import read_table
+        from training.semantics.label_map_folder import LabelMapFolder
+        from training.semantics.labelled import images_under
+        from training.semantics.preview import write_preview
+        from training.semantics.segmentation import segment, share_lines
+
         images = [
             path for path in images_under(options.images) if options.out.absolute() not in path.absolute().parents
         ]

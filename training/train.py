@@ -29,12 +29,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-
-    from training.fitting.run import train
-    from training.options import parse_overrides
-    from training.recipe import read_recipe
-
     try:
+        from training.fitting.run import train
+        from training.options import parse_overrides
+        from training.recipe import read_recipe
+
         recipe = read_recipe(options.recipe, parse_overrides(options.overrides))
         network = train(recipe, options.out or Path(".training") / options.recipe.stem, resume=options.resume)
     except VprError as error:

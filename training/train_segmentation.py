@@ -28,14 +28,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-
-    from training.data.classes import read_table
-    from training.fitting.provenance import commit
-    from training.fitting.segmentation import accuracy_lines, read_recipe, train, write_model
-
     out = options.out or Path(".training") / options.recipe.stem
-    made_by = commit()  # of the code that runs, whatever happens to the checkout meanwhile
     try:
+        from training.data.classes import read_table
+        from training.fitting.provenance import commit
+        from training.fitting.segmentation import accuracy_lines, read_recipe, train, write_model
+
+        made_by = commit()  # of the code that runs, whatever happens to the checkout meanwhile
         recipe = read_recipe(options.recipe, options.overrides)
         network = train(recipe, out, resume=options.resume)
         counts = write_model(network, recipe, out / "segmentation.onnx", made_by)

@@ -38,15 +38,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-
-    from training.catalog import open_sources
-    from training.data.image_set import ImageSet
-    from training.fitting.whitening import draw_images, leading, pooled_features, with_projection
-    from training.models.network_file import load_network, read_metadata, save_network
-    from training.recipe import Recipe
-    from vpr_ros.sources.folders import image_files
-
     try:
+        from training.catalog import open_sources
+        from training.data.image_set import ImageSet
+        from training.fitting.whitening import draw_images, leading, pooled_features, with_projection
+        from training.models.network_file import load_network, read_metadata, save_network
+        from training.recipe import Recipe
+        from vpr_ros.sources.folders import image_files
+
         network, metadata = load_network(options.network), read_metadata(options.network)
         if options.keep:
             network, done = leading(network, options.keep), f"the first {options.keep} dimensions"

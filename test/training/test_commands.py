@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,24 @@ print(parser().format_help())
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
+
+
+def test_a_torchvision_that_does_not_load_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("raise ImportError('built for another torch')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [
+        sys.executable,
+        "-m",
+        "training.train",
+        "training/recipes/small_gcl.yaml",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("train: torchvision cannot be imported beside torch")
+    assert "pip install --force-reinstall" in line
 
 
 def test_help_of_a_package_names_its_command() -> None:

@@ -17,7 +17,7 @@ from tiny_training import content, write_places
 
 from training.compare import main
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, within_frames
+from training.data.protocol import Part, RetrievalProtocol, within_frames
 from training.evaluation.bootstrap import Units
 from training.experiment import VariantAnswers, contrast, report
 
@@ -87,7 +87,7 @@ def test_the_attention_table_runs_on_a_pittsburgh_tree(tmp_path: Path, capsys: p
 
 def test_the_table_says_what_the_numbers_are() -> None:
     images = ImageSet.of("drive", [Path(f"{i}.jpg") for i in range(4)])
-    protocol = Protocol("a drive", "+-0 images", (Part(images, images, within_frames(4, 4, 0)),))
+    protocol = RetrievalProtocol("a drive", "+-0 images", (Part(images, images, within_frames(4, 4, 0)),))
     units = Units(np.array([0, 0, 1, 1]), "2 blocks of 2 images")
     rows = [
         VariantAnswers("contrastive", np.array([[True, False, False, False], [True, True, False, False]])),

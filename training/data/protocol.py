@@ -37,7 +37,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Protocol:
+class RetrievalProtocol:
     """An evaluation as the literature names it. `rule` says what a right answer is, for people."""
 
     name: str

@@ -32,7 +32,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class MaskAgreement:
     """Of a learned mask with a true one: `auc` of telling kept from ignored positions, `iou` of the ignored ones at 0.5.
 
     `ignored` is the true share of these. AUC is NaN where nothing or everything is ignored, IoU where nothing is in both.
@@ -43,7 +43,7 @@ class Agreement:
     ignored: float
 
     @classmethod
-    def of(cls, learned: Floats, true: Floats) -> Agreement:
+    def of(cls, learned: Floats, true: Floats) -> MaskAgreement:
         """Two arrays of one shape, in [0, 1]: how much is kept."""
         kept = true.ravel() >= KEPT
         both, either = ((learned.ravel() < KEPT) & ~kept).sum(), ((learned.ravel() < KEPT) | ~kept).sum()
@@ -77,7 +77,7 @@ class Masks:
     images: ImageSet
     learned: Floats
     true: Floats
-    agreement: Agreement
+    agreement: MaskAgreement
 
 
 def compare(network: PlaceNetwork, images: Path, labels: Path, table: str, categories: tuple[str, ...]) -> Masks:
@@ -93,7 +93,7 @@ def compare(network: PlaceNetwork, images: Path, labels: Path, table: str, categ
     stored = Guidance(categories=categories).precompute(labelled, *learned.shape[1:])
     true = to_target(torch.from_numpy(stored)).numpy()
     known = ~np.isnan(true[:, 0, 0])
-    return Masks(labelled.take(known), learned[known], true[known], Agreement.of(learned[known], true[known]))
+    return Masks(labelled.take(known), learned[known], true[known], MaskAgreement.of(learned[known], true[known]))
 
 
 def write_page(out: Path, masks: Masks) -> None:

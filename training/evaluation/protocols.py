@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.protocol import Protocol
+from training.data.protocol import RetrievalProtocol
 from training.data.readers.db_struct import pitts30k_test, pitts30k_val, pitts250k_test, pitts250k_val, tokyo247
 from training.data.readers.folders import aligned, gardenspoint, stromovka
 from training.data.readers.kitti import kitti_loops
@@ -23,19 +23,19 @@ from vpr_ros.errors import ConfigError
 class _Known:
     """`read` makes the protocol of a PATH, `path` says what that is, `rule` who asks whom and what is right."""
 
-    read: Callable[[Path], Protocol]
+    read: Callable[[Path], RetrievalProtocol]
     path: str
     rule: str
 
 
-def _aligned(path: Path) -> Protocol:
+def _aligned(path: Path) -> RetrievalProtocol:
     *folders, tolerance = str(path).split(",")
     if len(folders) != 2 or not tolerance.isdigit():
         raise ConfigError(f"aligned={path} is not aligned=MAP_FOLDER,QUERY_FOLDER,TOLERANCE")
     return aligned(Path(folders[0]), Path(folders[1]), int(tolerance))
 
 
-def _rendered(path: Path) -> Protocol:
+def _rendered(path: Path) -> RetrievalProtocol:
     seeds = str(path).split(",")
     if not all(seed.isdigit() for seed in seeds):
         raise ConfigError(f"rendered={path} is not rendered=SEED,SEED,...")
@@ -89,7 +89,7 @@ _PROTOCOLS = {
 }
 
 
-def open_protocol(text: str) -> Protocol:
+def open_protocol(text: str) -> RetrievalProtocol:
     """From `NAME=PATH`. Raises ConfigError for another form or name, SourceError for data that is not laid out so."""
     name, separator, path = text.partition("=")
     if not separator or not path:

@@ -28,10 +28,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-
-    from training.export.place_model import export_file
-
     try:
+        from training.export.place_model import export_file
+
         model = export_file(options.source, options.onnx, name=options.name, images=options.images)
     except VprError as error:
         raise SystemExit(f"export: {error}") from error

@@ -34,14 +34,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-
-    from training.labels.page import write_page
-    from training.labels.pairs import PairCounts
-    from training.options import parse_overrides
-    from training.recipe import read_recipe
-
     out = options.out or Path(".training") / f"{options.recipe.stem}_labels.html"
     try:
+        from training.labels.page import write_page
+        from training.labels.pairs import PairCounts
+        from training.options import parse_overrides
+        from training.recipe import read_recipe
+
         labelled = list(_labelled(read_recipe(options.recipe, parse_overrides(options.overrides))))
         write_page(labelled, out)
     except VprError as error:

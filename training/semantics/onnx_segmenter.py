@@ -34,7 +34,7 @@ Three = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OnnxFile:
+class SegmentationFile:
     """An opened ONNX file; `id` is the sha256 of its bytes."""
 
     path: Path
@@ -43,7 +43,7 @@ class OnnxFile:
     metadata: Mapping[str, str]
 
     @classmethod
-    def open(cls, path: Path) -> OnnxFile:
+    def open(cls, path: Path) -> SegmentationFile:
         """Raises ModelError if it is missing or no ONNX model."""
         try:
             content = path.read_bytes()
@@ -66,7 +66,7 @@ class OnnxSegmenter:
 
     def __init__(
         self,
-        file: OnnxFile,
+        file: SegmentationFile,
         table: ClassTable,
         *,
         size: Size | None = None,

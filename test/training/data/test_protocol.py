@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from small_batches import random_psi
 
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, across_sequences, within_frames, within_metres
+from training.data.protocol import Part, RetrievalProtocol, across_sequences, within_frames, within_metres
 from vpr_ros.errors import ConfigError
 
 # whole metres and degrees: distances and angles at the limit are exact
@@ -88,7 +88,7 @@ def test_one_sequence_cannot_be_asked() -> None:
 def test_drives_of_two_cities_are_not_one() -> None:
     city = ImageSet.of("city", [Path("a"), Path("b")], sequences=["drive 1", "drive 2"])
     part = Part(city, city, within_frames(2, 2, 0))
-    assert Protocol("two", "rule", (part, part)).sequences.tolist() == [
+    assert RetrievalProtocol("two", "rule", (part, part)).sequences.tolist() == [
         "0/drive 1",
         "0/drive 2",
         "1/drive 1",

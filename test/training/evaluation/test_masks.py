@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_worlds import texture
 
-from training.evaluation.masks import Agreement
+from training.evaluation.masks import MaskAgreement
 from training.masks import main
 from training.models.network_file import save_network
 from training.models.place_network import NetworkOptions, PlaceNetwork
@@ -23,7 +23,7 @@ def test_agreement_is_that_of_a_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     learned = rng.integers(0, 5, (2, 3, 2)).astype(np.float32) / 4  # ties
     true = rng.integers(0, 3, (2, 3, 2)).astype(np.float32) / 2
-    found = Agreement.of(learned, true)
+    found = MaskAgreement.of(learned, true)
     kept = [a for a, b in zip(learned.ravel(), true.ravel(), strict=True) if b >= 0.5]
     ignored = [a for a, b in zip(learned.ravel(), true.ravel(), strict=True) if b < 0.5]
     pairs = [(k > i) + 0.5 * (k == i) for k in kept for i in ignored]
@@ -36,8 +36,8 @@ def test_agreement_is_that_of_a_loop(seed: int) -> None:
 
 def test_a_mask_that_is_right_and_one_that_is_the_opposite() -> None:
     true = np.array([[[0.0, 1.0], [1.0, 0.0]]], np.float32)
-    assert Agreement.of(true, true) == Agreement(auc=1.0, iou=1.0, ignored=0.5)
-    assert Agreement.of(1 - true, true) == Agreement(auc=0.0, iou=0.0, ignored=0.5)
+    assert MaskAgreement.of(true, true) == MaskAgreement(auc=1.0, iou=1.0, ignored=0.5)
+    assert MaskAgreement.of(1 - true, true) == MaskAgreement(auc=0.0, iou=0.0, ignored=0.5)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from training.data.image_set import ImageSet
 from training.data.planar import planar_pose
-from training.data.protocol import Part, Positives, Protocol, within_metres
+from training.data.protocol import Part, Positives, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
 from vpr_ros.sources.folders import kitti_images
@@ -63,7 +63,7 @@ def kitti_loops(
     revisit_m: float = 5.0,
     match_m: float = 10.0,
     max_heading_deg: float = 45.0,
-) -> Protocol:
+) -> RetrievalProtocol:
     """Every frame asks all frames more than `gap` older, as a robot does that looks for loop closures.
 
     A frame that truly revisits, which means within `revisit_m`, has as positives all frames within `match_m`; both also
@@ -84,7 +84,7 @@ def kitti_loops(
         f"{revisit_m:g} m and {max_heading_deg:g} deg; right answers of other frames count neither way"
     )
     name = f"{drive.name}, each against all more than {gap} older"
-    return Protocol(name, rule, (Part(drive, queries, positives, stop, borderline),))
+    return RetrievalProtocol(name, rule, (Part(drive, queries, positives, stop, borderline),))
 
 
 def _before(positives: Positives, stop: NDArray[np.int64]) -> Positives:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from training.data.image_set import ImageSet, heading_from_compass
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
 from training.data.readers.tables import CsvTable
@@ -42,7 +42,7 @@ class Msls(Reader):
         ]
 
 
-def msls_val_official(root: Path) -> Protocol:
+def msls_val_official(root: Path) -> RetrievalProtocol:
     """The validation of mapillary_sls, image to image, which papers quote: 740 queries, 18,871 database images.
 
     Of the queries in subtask_index.csv 750 are in the subtask "all" (cph 502, sf 248); 747 of them are no panoramas (499,
@@ -51,14 +51,14 @@ def msls_val_official(root: Path) -> Protocol:
     """
     parts = [_answerable(_part(root, city, subtask="all")) for city in VAL_CITIES]
     asked = sum(len(part.queries) for part in parts)
-    return Protocol(
+    return RetrievalProtocol(
         f"MSLS val (official, {asked} queries)",
         f"at most {RADIUS_M:g} m away in the query's own city; no panoramas, no queries without a right answer",
         tuple(parts),
     )
 
 
-def msls_val_all(root: Path) -> Protocol:
+def msls_val_all(root: Path) -> RetrievalProtocol:
     """All queries that are no panoramas, about 11,100, those without a right answer too: never to be compared with 740.
 
     They are the queries of gmberton's MSLS folders, which put both cities into one database; here each city has its own.
@@ -66,7 +66,7 @@ def msls_val_all(root: Path) -> Protocol:
     """
     parts = [_part(root, city) for city in VAL_CITIES]
     asked = sum(len(part.queries) for part in parts)
-    return Protocol(
+    return RetrievalProtocol(
         f"MSLS val (all {asked} queries, not the official ones)",
         f"at most {RADIUS_M:g} m away in the query's own city; no panoramas; queries without a right answer are asked",
         tuple(parts),

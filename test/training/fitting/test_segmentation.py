@@ -14,7 +14,7 @@ from small_worlds import texture
 
 from training.data.classes import read_table
 from training.fitting.segmentation import accuracy_lines, class_weights, read_recipe, train
-from training.semantics.onnx_segmenter import OnnxFile, OnnxSegmenter
+from training.semantics.onnx_segmenter import OnnxSegmenter, SegmentationFile
 from training.train_segmentation import main
 from vpr_ros.errors import ConfigError, TrainingError
 from vpr_ros.images import read_image
@@ -58,7 +58,7 @@ def test_a_run_leaves_a_network_that_says_what_it_is(
     assert {path.name for path in out.iterdir()} == {"recipe.yaml", "last.ckpt", "log.csv", "segmentation.onnx"}
     steps = [line.split(",")[0] for line in (out / "log.csv").read_text().split()]
     assert steps == ["step", "1", "2"]
-    file = OnnxFile.open(out / "segmentation.onnx")
+    file = SegmentationFile.open(out / "segmentation.onnx")
     assert file.metadata.items() >= {"name": "tiny", "table": "camvid", "trained_on": "images (4 images)"}.items()
     assert json.loads(file.metadata["recipe"])["loop"]["steps"] == 2
     iou = json.loads(file.metadata["test_iou"])
