@@ -21,7 +21,7 @@ from training_cost import size
 import numpy as np
 import torch
 
-from training.export import export
+from training.export.place_model import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.engines.open import open_reference
 

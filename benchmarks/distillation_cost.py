@@ -35,17 +35,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.checkpoint import load_network
+from training.catalog import open_sources
 from training.data.batches import Batch, ImageFiles, TrainingBatches
-from training.data.catalog import open_sources
 from training.data.inputs import Semantic
 from training.data.readers.rendered import LABEL_MAP_STEP
 from training.data.source import Source
 from training.distillation import Distillation, Distiller
-from training.export import export_file
+from training.export.place_model import export_file
+from training.fitting.run import train
+from training.models.network_file import load_network
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
-from training.train import train
 from vpr_ros.stopwatch import in_turns
 
 WIDTH, HEIGHT = 640, 480

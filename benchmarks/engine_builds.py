@@ -72,7 +72,7 @@ def exported(options: dict[str, Any], path: Path, size: int = SIZE) -> PlaceMode
     import torch
 
     import training  # noqa: F401  # first: it mends torchvision
-    from training.export import export
+    from training.export.place_model import export
     from training.models.place_network import NetworkOptions, PlaceNetwork
 
     torch.manual_seed(0)

@@ -36,7 +36,7 @@ from training.evaluation.describers import FixedSizeModel
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.metrics import right_within
 from training.evaluation.protocols import open_protocol
-from training.export import export
+from training.export.place_model import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine
 from vpr_ros.engines.graphs.precision import graph_of

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.data.batch import Targets
-from training.export import export
+from training.export.place_model import export
 from training.losses.multi_similarity import MultiSimilarity
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.checkpoint import load_network
+from training.models.network_file import load_network
 from training.models.published import open_published
 from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from training.evaluation.describers import Describer
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.metrics import average_precision, right_within
 from training.evaluation.rerank import Reranker
+from training.files import write_whole
 from vpr_ros.evaluation.metrics import Curve, precision_recall
 
 
@@ -194,3 +197,13 @@ def _gain(protocol: Protocol, first: Answers, other: Answers, bootstrap: Bootstr
 def _best_match(answers: Answers, group: NDArray[np.bool_]) -> Curve:
     right = answers.right[:, 0] & group
     return precision_recall(answers.confidence, right, answers.wrong & group, int((answers.counted & group).sum()))
+
+
+def write_results(path: Path, evaluations: Sequence[Evaluation], bootstrap: Bootstrap, created: str) -> None:
+    """Writes a JSON file; `created` says when, for people. Raises TrainingError where the disk does not take it."""
+    results = {
+        "created": created,
+        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed},
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+    }
+    write_whole(path, (json.dumps(results, indent=1) + "\n").encode())

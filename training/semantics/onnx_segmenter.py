@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from training.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from training.data.classes import VOID, ClassTable
+from training.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from training.models.published import Preprocessing, first_line
-from training.semantics.classes import VOID, ClassTable
 from training.semantics.segmenters import nearest, scaled
 from vpr_ros.errors import ConfigError, ModelError
 from vpr_ros.images import read_image, resize

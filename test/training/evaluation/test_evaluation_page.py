@@ -72,7 +72,7 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path, cache, mean_colour, write
     assert "<b>backwards" not in html
     assert "same &amp; frame" in html
     assert html.count("data:image/jpeg;base64,") > 2 * 3 * (MOST_ERRORS - 1)
-    assert '<div class="none">' in html
+    assert '<div class="none small"></div>' in html
     assert re.search(rf"\d+,\s+{MOST_ERRORS} shown, the most confident first", html)
     assert 'aria-label="Recall over the number of answers"' in html
     for cell in evaluation.results[1].scores[0].recall.value[[0, 4]]:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from training.models.backbones import Backbone, FeatureNetwork, import_torchvision
+from training.models.backbones import Backbone, FeatureNetwork
+from training.models.torchvision_wheel import import_torchvision
 from vpr_ros.errors import ConfigError, ModelError
 
 torch.set_num_threads(1)  # the networks are tiny: more threads only wait for each other
@@ -298,7 +299,7 @@ try:
     import torchvision
 except RuntimeError:
     print("broken")
-from training.models.backbones import import_torchvision
+from training.models.torchvision_wheel import import_torchvision
 print(import_torchvision().models)
 import torchvision
 print(import_torchvision() is torchvision)

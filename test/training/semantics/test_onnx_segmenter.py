@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from training.semantics.classes import ClassTable
+from training.data.classes import ClassTable
 from training.semantics.onnx_segmenter import FORMAT, OnnxFile, OnnxSegmenter, channel_counts, fitted, largest
 from vpr_ros.errors import ConfigError, ModelError
 

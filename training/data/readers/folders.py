@@ -53,7 +53,7 @@ class NamedPlaces(Reader):
         return [ImageSet.of(_name(folder), paths, places=places, sequences=sessions)]
 
 
-class Clips(Reader):
+class ClipFolder(Reader):
     """Images of which only the clip is known: group `clip` of the regular expression that matches the name without suffix.
 
     CamVid: `patterns: ["train/*.png", "val/*.png"]`, `clip: "(?P<clip>[^_]+)_.*"`.

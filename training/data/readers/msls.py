@@ -13,7 +13,7 @@ from training.data.image_set import ImageSet, heading_from_compass
 from training.data.protocol import Part, Protocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
-from training.data.readers.tables import Table
+from training.data.readers.tables import CsvTable
 
 TRAIN_CITIES = (
     "trondheim", "london", "boston", "melbourne", "amsterdam", "helsinki", "tokyo", "toronto", "saopaulo", "moscow",
@@ -88,12 +88,12 @@ def _answerable(part: Part) -> Part:
 def _images(root: Path, city: str, role: str, subtask: str | None = None) -> ImageSet:
     """The images of a city's `role` that are no panoramas, and of `subtask` if one is named."""
     folder = root / "train_val" / city / role
-    places = Table.read(folder / "postprocessed.csv", "key", "easting", "northing", "night", "view_direction")
-    camera = Table.read(folder / "raw.csv", "key", "ca", "pano").in_order_of(places, "key")
-    drives = Table.read(folder / "seq_info.csv", "key", "sequence_key").in_order_of(places, "key")
+    places = CsvTable.read(folder / "postprocessed.csv", "key", "easting", "northing", "night", "view_direction")
+    camera = CsvTable.read(folder / "raw.csv", "key", "ca", "pano").in_order_of(places, "key")
+    drives = CsvTable.read(folder / "seq_info.csv", "key", "sequence_key").in_order_of(places, "key")
     wanted = ~camera.booleans("pano")
     if subtask:
-        tasks = Table.read(folder / "subtask_index.csv", "key", subtask).in_order_of(places, "key")
+        tasks = CsvTable.read(folder / "subtask_index.csv", "key", subtask).in_order_of(places, "key")
         wanted &= tasks.booleans(subtask)
     rows = np.flatnonzero(wanted).tolist()
     keys, views, sequences = places.columns["key"], places.columns["view_direction"], drives.columns["sequence_key"]

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 import demo_world
 from demo_world import DemoWorld, loop_trajectory, random_appearance
+from training.data.classes import read_table
 from training.data.image_set import ImageSet, LabelMaps
 from training.data.planar import planar_pose
 from training.data.protocol import Part, Protocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.image_cache import encode_jpeg, encode_png, fill_once
-from training.semantics.classes import read_table
 from vpr_ros.types import Pose
 
 UP = (0.0, 0.0, 1.0)

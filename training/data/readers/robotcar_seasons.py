@@ -14,9 +14,8 @@ from training.data.planar import planar_pose, world_up
 from training.data.protocol import Part, Protocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.json_index import read_index
-from training.data.readers.tables import read_matrix
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.text import read_rows
+from vpr_ros.sources.text import read_matrix, read_rows
 
 REFERENCE, TRAINING = "reference.json", "robotcar_v2_train.txt"
 REFERENCE_CONDITION = "overcast-reference"

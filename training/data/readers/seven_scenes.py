@@ -15,9 +15,8 @@ from training.data.image_set import ImageSet, Surfaces
 from training.data.planar import planar_pose, world_up
 from training.data.protocol import Part, Positives, Protocol
 from training.data.readers.base import Reader
-from training.data.readers.tables import read_matrix
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.text import read_rows
+from vpr_ros.sources.text import read_matrix, read_rows
 from vpr_ros.types import Camera
 
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
