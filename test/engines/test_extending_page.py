@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from page_code import run_code
 
-from vpr_ros.engines.open import fitted, open_reference
 from vpr_ros.engines.backend import BuildOptions
 from vpr_ros.engines.build import Builder
 from vpr_ros.engines.cache import EngineCache
+from vpr_ros.engines.open import fitted, open_reference
 from vpr_ros.model import PlaceModel
 
 
