@@ -64,11 +64,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
             name = name.rstrip(".,")
             if "{" in name or line.startswith('"""'):  # the name of a file that the reader is to write
                 continue
-            where = [
-                ROOT / name,
-                ROOT / "docs" / name,
-                ROOT / "vpr_ros" / name,
-            ]  # `models/` of the site, ros/ of the package
+            where = [ROOT / folder / name for folder in ("", "docs", "vpr_ros", "training")]  # as pages shorten them
             if name.startswith("vpr_msgs/"):
                 where += [ROOT / "vpr_msgs" / kind / f"{Path(name).name}.{kind}" for kind in ("msg", "srv")]
             assert any(glob.glob(str(path)) for path in where), f"{page.name} names {name}"
