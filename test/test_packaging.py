@@ -25,6 +25,7 @@ LEVELS = (
         "calibration",
         "extrinsics",
         "images",
+        "image_decoder",
         "share",
         "stopwatch",
         "trajectory",
