@@ -472,15 +472,3 @@ def test_rclpy_messages_decode_like_any_other():
     calibration.k = [5.0, 0.0, 2.5, 0.0, 5.0, 1.5, 0.0, 0.0, 1.0]
     assert camera_from_info(calibration).width == 6
     assert camera_from_info(messages.CameraInfo()) is None
-
-
-@pytest.mark.parametrize(
-    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "bayer_rggb8", "bayer_gbrg8"]
-)
-def test_decoding_agrees_with_cv_bridge(encoding):
-    cv_bridge = pytest.importorskip("cv_bridge", reason="cv_bridge is not installed (it is not on PyPI)")
-    messages = pytest.importorskip("sensor_msgs.msg", reason="sensor_msgs is not installed")
-    data = array.array("B", RNG.integers(0, 256, 8 * 40, np.uint8).tobytes())
-    image = messages.Image(height=8, width=9, encoding=encoding, step=40, data=data)
-    theirs = cv_bridge.CvBridge().imgmsg_to_cv2(image, "rgb8")
-    assert np.abs(decode_image(image).astype(int) - theirs).max() <= 1

@@ -306,6 +306,11 @@ class NodeConfig:
         "camera_info. Parameters that count keyframes count those of a rig as those of one camera",
     )
     image_transport: str = parameter("raw", "subscribe to image or to image/compressed", choices=("raw", "compressed"))
+    image_decoder: str = parameter(
+        "auto",
+        "what decodes raw 8-bit images: cv_bridge, own (vpr_ros, which decodes all others in any case), or auto: cv_bridge where it works",
+        choices=("auto", "cv_bridge", "own"),
+    )
     use_odometry: bool = parameter(True, "subscribe to odom; recognition works without it")
     max_odometry_age_s: float = parameter(
         0.2, "maximum time between an image and the odometry that is used for it", unit="s", low=0.0, high=10.0

@@ -130,14 +130,20 @@ def decode_image(message: Any, depth: BitDepth | None = None) -> Image:
     Raises `ImageError`: an encoding not in `ENCODINGS`, zero size, a `step` or `data` too short, a size that the
     encoding cannot have.
     """
-    layout = _LAYOUTS.get(message.encoding)
-    if layout is None:
-        raise ImageError(f"encoding {message.encoding!r} is not a picture that can be read; use one of {_known()}")
+    layout = _layout_of(message)
     pixels = _pixels(message, layout)
     if layout.bits == 16:
         pixels = _eight_bits(pixels, None if message.encoding == "16UC1" else depth or BitDepth())
     # cvtColor always allocates; only plain rgb8 could still be a view of the message.
     return pixels.copy() if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion)
+
+
+def packed_pixels(message: Any) -> NDArray[Any]:
+    """What `decode_image` converts: (rows, W) or (rows, W, channels) uint8 or uint16 in native order, without padding, C-contiguous.
+
+    A view of `message.data` where it can be. Raises `ImageError` as `decode_image` does.
+    """
+    return np.ascontiguousarray(_pixels(message, _layout_of(message)))
 
 
 def decode_compressed(message: Any, depth: BitDepth | None = None) -> Image:
@@ -211,8 +217,12 @@ def overlay(image: Image, mask: Mask) -> Image:
     return cv2.blendLinear(image, np.full_like(image, IGNORED_COLOUR), 1 - opacity, opacity)
 
 
-def _known() -> str:
-    return ", ".join(ENCODINGS)
+def _layout_of(message: Any) -> _Layout:
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None:
+        known = ", ".join(ENCODINGS)
+        raise ImageError(f"encoding {message.encoding!r} is not a picture that can be read; use one of {known}")
+    return layout
 
 
 def _pixels(message: Any, layout: _Layout) -> NDArray[Any]:

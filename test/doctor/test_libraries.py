@@ -5,48 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import numpy as np
-import pytest
 from fake_machine import assert_bad, module, package
 
 from vpr_ros.doctor import Level
-from vpr_ros.doctor.libraries import check_cv_bridge, check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv
 from vpr_ros.machine import Machine
-
-BRIDGE = """
-import sys
-class CvBridge:
-    def cv2_to_imgmsg(self, image, encoding):
-        {fault}
-        return image
-    def imgmsg_to_cv2(self, message, encoding):
-        return message
-"""
-
-
-def test_cv_bridge_is_not_needed(machine: Machine) -> None:
-    finding = check_cv_bridge(machine)
-    assert finding.level is Level.OK
-    assert "not needed" in finding.found
-    module(machine, "cv_bridge", BRIDGE.format(fault="pass"))
-    assert "works with NumPy" in check_cv_bridge(machine).found
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("import os; os.abort()", "SIGABRT"),
-        ("raise ImportError('numpy.core.multiarray failed to import')", "multiarray failed"),
-        (BRIDGE.format(fault="import os; os.kill(os.getpid(), 11)"), "SIGSEGV"),
-        (BRIDGE.format(fault="sys.stderr.write('AttributeError: _ARRAY_API not found')"), "compiled for NumPy 1"),
-    ],
-)
-def test_cv_bridge_of_another_numpy_is_a_warning_and_not_our_end(machine: Machine, code: str, said: str) -> None:
-    module(machine, "cv_bridge", code)
-    finding = check_cv_bridge(machine)
-    assert_bad(finding, Level.WARNING, said, "pip install 'numpy<2'")
-    assert f"NumPy {np.__version__}" in finding.found
-    assert "vpr_ros does not need it" in finding.found
 
 
 def test_opencv_here_is_fine(machine: Machine) -> None:

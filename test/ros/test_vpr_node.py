@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cv_bridges import ABORTS, install
 from geometry_msgs.msg import TransformStamped
-from harness import NodeUnderTest, camera_info_msg, image_msg, wait_until
+from harness import NodeUnderTest, camera_info_msg, image_msg, lines_with, wait_until
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from masked_models import save_masked_grid_model
@@ -498,6 +499,43 @@ def test_what_cannot_start_says_why_and_ends(
     with NodeUnderTest(parameters | changes) as node:
         assert node.process.wait(timeout=30) == 1
         wait_until(lambda: message in node.text, what=node.text)
+        assert "Traceback" not in node.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "choice", "by"),
+    [
+        ("", "auto", "cv_bridge 9.8.7 "),
+        ("", "own", "vpr_ros (node.image_decoder"),
+        (ABORTS, "auto", "vpr_ros (cv_bridge"),
+    ],
+)
+def test_the_decoder_is_chosen_logged_once_and_on_diagnostics(
+    parameters: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, choice: str, by: str
+) -> None:
+    bridge = install(tmp_path / "bridge", at_import=fault)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(bridge), os.environ.get("PYTHONPATH", ""))).strip(os.pathsep))
+    with NodeUnderTest(parameters | {"node.image_decoder": choice}) as node:
+        answers = [node.ears.send_and_wait(view(place), (10 + i) * S) for i, place in enumerate((0, 1, 2, 3, 0))]
+        assert answers[-1].accepted
+        short = image_msg(view(0), 20 * S)
+        short.data = short.data[:1000]
+        node.ears.outlet(Image, "/image").publish(short)
+        wait_until(lambda: _value(node, "skipped") == "1", what=node.text)
+        wait_until(lambda: (_engine(node, "image decoder") or "").startswith(by), what=node.text)
+        assert len(lines_with(node.text, [f"images are decoded by {by}"])) == 1
+        assert node.process.poll() is None
+
+
+def test_a_cv_bridge_that_crashes_and_was_asked_for_ends_the_start_with_one_line(
+    parameters: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = install(tmp_path / "bridge", at_import=ABORTS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(bridge), os.environ.get("PYTHONPATH", ""))).strip(os.pathsep))
+    with NodeUnderTest(parameters | {"node.image_decoder": "cv_bridge"}) as node:
+        assert node.process.wait(timeout=30) == 1
+        wait_until(lambda: "pip install 'numpy<2'" in node.text, what=node.text)
+        assert len(lines_with(node.text, ["node.image_decoder is cv_bridge", "SIGABRT", "numpy<2"])) == 1
         assert "Traceback" not in node.text
 
 

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vpr_ros.config import Config
+from vpr_ros.doctor.cv_bridge import check_image_decoder
 from vpr_ros.doctor.dds import check_dds_profile, check_discovery, check_receive_buffer, check_shared_memory
 from vpr_ros.doctor.finding import Finding, Level, summary
 from vpr_ros.doctor.gpu import check_cuda, check_tensorrt, check_tensorrt_rtx
-from vpr_ros.doctor.libraries import check_cv_bridge, check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv
 from vpr_ros.doctor.model_files import check_engines, check_map, check_model
 from vpr_ros.doctor.python_and_ros import check_python, check_ros
 from vpr_ros.doctor.resources import check_cpu, check_folder, check_memory
@@ -40,7 +41,7 @@ def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Ca
         "dds profile": lambda: check_dds_profile(machine),
         "shared memory": lambda: check_shared_memory(machine),
         "receive buffer": lambda: check_receive_buffer(machine),
-        "cv_bridge": lambda: check_cv_bridge(machine),
+        "image decoder": lambda: check_image_decoder(machine, config.node.image_decoder),
         "opencv": lambda: check_opencv(machine),
         "faiss": lambda: check_faiss(machine),
         "onnxruntime": lambda: check_onnxruntime(machine, config.engine.backend),

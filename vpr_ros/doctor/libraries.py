@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vpr_ros.doctor.finding import Finding, Level
-from vpr_ros.machine import Machine, ProcessFailed, numpy_complaint
+from vpr_ros.machine import Machine, ProcessFailed
 
 OPENCV_PACKAGES = (
     "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
@@ -15,32 +15,6 @@ ONNXRUNTIME_PACKAGES = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-training",
 )  # fmt: skip
 PROVIDERS = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
-
-
-def check_cv_bridge(machine: Machine) -> Finding:
-    """Does cv_bridge get along with this NumPy? vpr_ros does not use it, but other packages of a robot do."""
-    numpy = machine.installed(["numpy"]).get("numpy", "?")
-    if not machine.where("cv_bridge"):
-        return Finding("cv_bridge", Level.OK, f"not installed, and not needed (NumPy {numpy})")
-    try:
-        failure = numpy_complaint(machine.ask(cv_bridge_facts)["stderr"]).strip()
-    except ProcessFailed as error:
-        failure = str(error)
-    if not failure:
-        return Finding("cv_bridge", Level.OK, f"works with NumPy {numpy}; vpr_ros does not need it")
-    found = f"does not work with NumPy {numpy}: {failure}. vpr_ros does not need it, other packages here may"
-    fix = "pip install 'numpy<2'    # only if another package uses cv_bridge"
-    return Finding("cv_bridge", Level.WARNING, found, fix)
-
-
-def cv_bridge_facts() -> dict[str, Any]:
-    """Converts an image with cv_bridge, which is what crashes."""
-    import cv_bridge
-    import numpy as np
-
-    bridge = cv_bridge.CvBridge()
-    bridge.imgmsg_to_cv2(bridge.cv2_to_imgmsg(np.zeros((2, 2, 3), np.uint8), "bgr8"), "rgb8")
-    return {}
 
 
 def check_opencv(machine: Machine) -> Finding:

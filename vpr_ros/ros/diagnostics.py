@@ -84,6 +84,8 @@ class Diagnostics:
         self.engine_build: EngineBuild | None = None
         self.engine_fault = ""
         """Why another engine runs than the one that was asked for."""
+        self.image_decoder = ""
+        """What decodes images."""
         self.map_fault = ""
         """What the map cannot do that is asked of it."""
 
@@ -193,6 +195,7 @@ class Diagnostics:
                 "engine": self._detector.engine.name,
                 "engine build": (self.engine_build and self.engine_build.state) or "none",
                 "engine fault": self.engine_fault or "none",
+                "image decoder": self.image_decoder,
                 "map fault": self.map_fault or "none",
                 "last event": self._last_event or "none",
             }

@@ -19,7 +19,8 @@ from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.config import Config
 from vpr_ros.errors import ImageError
 from vpr_ros.extrinsics import StaticTransforms, configured_extrinsics
-from vpr_ros.images import BitDepth, decode_compressed, decode_image
+from vpr_ros.image_decoder import Decoder
+from vpr_ros.images import BitDepth
 from vpr_ros.recognition.drive_clock import stamp_or_received
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.messages import pose_from_msg, pose_from_transform, stamp_ns
@@ -57,6 +58,7 @@ class Streams:
         config: Config,
         diagnostics: Diagnostics,
         stopwatch: Stopwatch,
+        decoder: Decoder,
         answer: Callable[[list[Frame]], None],
         on_calibrated: Callable[[], object],
     ) -> None:
@@ -64,7 +66,7 @@ class Streams:
         self.odometry_frame = ""
         """The frame in which odometry poses are; empty before the first."""
         self._node, self._config, self._diagnostics, self._stopwatch = node, config, diagnostics, stopwatch
-        self._answer, self._on_calibrated = answer, on_calibrated
+        self._decoder, self._answer, self._on_calibrated = decoder, answer, on_calibrated
         self._odometry: deque[tuple[int, Pose, str]] = deque(maxlen=ODOMETRY_WINDOW)
         self._configured_extrinsics = configured_extrinsics(config)
         self._transforms = StaticTransforms()
@@ -165,7 +167,7 @@ class Streams:
         try:
             with self._stopwatch("decode"):
                 is_compressed = isinstance(message, CompressedImage)
-                decode = decode_compressed if is_compressed else decode_image
+                decode = self._decoder.compressed if is_compressed else self._decoder.raw
                 image = decode(message, self._bit_depths[camera])
         except ImageError as error:
             self.skip(camera, error)

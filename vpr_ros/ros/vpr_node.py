@@ -23,6 +23,7 @@ from vpr_ros.errors import VprError
 from vpr_ros.extrinsics import configured_extrinsics
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.map_services import MapServices, map_path
+from vpr_ros.ros.open_decoder import open_decoder
 from vpr_ros.ros.parameters import FIXED_STAGES, changed_config, declare_parameters, read_config
 from vpr_ros.ros.publishing import Publishing
 from vpr_ros.ros.recogniser import Recogniser
@@ -36,11 +37,13 @@ class Configured:
     def __init__(self, node: LifecycleNode, config: Config, diagnostics: Diagnostics) -> None:
         """Raises VprError, and leaves nothing behind."""
         configured_extrinsics(config)  # a mistake in it is reported now
+        self.decoder = open_decoder(config.node)
         map_file = map_path(config.node.maps_directory, config.node.map) if config.node.map else None
         self.recogniser = Recogniser(config, map_file, diagnostics, node.get_logger())
         model = self.recogniser.model
         self.publishing = Publishing(node, config.node.camera_names, has_mask=model.mask_size is not None)
         self.streams: Streams | None = None
+        diagnostics.image_decoder = self.decoder.description
 
     def close(self) -> None:
         self.stop()
@@ -96,6 +99,7 @@ class VprNode(LifecycleNode):
         recogniser = self._configured.recogniser
         keyframes = f"{len(recogniser.detector.map)} keyframes in the map"
         self.get_logger().info(f"model {recogniser.model.name} ({recogniser.model.id[:12]}), {keyframes}")
+        self.get_logger().info(f"images are decoded by {self._configured.decoder.description}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -106,6 +110,7 @@ class VprNode(LifecycleNode):
                 recogniser.config,
                 self._diagnostics,
                 recogniser.stopwatch,
+                self._configured.decoder,
                 answer=self._answer,
                 on_calibrated=recogniser.check_map,
             )
