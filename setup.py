@@ -37,6 +37,7 @@ runtime = pip_names("exec_depend")
 extras = {
     "ros": [pip for key, pip in runtime.items() if not key.startswith("python3-")],
     "dev": list(pip_names("test_depend").values()),
+    "test": list(pip_names("test_depend").values()),
 }
 pip_only = []
 for element in package.findall("export/pip"):
@@ -58,7 +59,8 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),
-        (f"share/{name}/config", glob("config/*")),
+        (f"share/{name}/config", glob("config/*.*")),
+        (f"share/{name}/config/presets", glob("config/presets/*.yaml")),
         (f"share/{name}/launch", glob("launch/*.py")),
         (f"share/{name}/models", glob("models/*.onnx") + glob("models/*.md")),
         (f"share/{name}/models/parity_images", glob("models/parity_images/*")),

@@ -14,7 +14,9 @@ from vpr_ros.types import MatchStatus
 
 ROOT = Path(__file__).parents[1]
 
-MODULES = sorted((ROOT / "vpr_ros").rglob("*.py"))
+MODULES = sorted(
+    set((ROOT / "vpr_ros").rglob("*.py")) - {ROOT / "vpr_ros" / "__init__.py"}
+)  # which names them all, lazily
 
 
 def name(path: Path) -> str:

@@ -4,7 +4,7 @@
     python -m training.cluster RECIPE network.pool.clusters=32 seed=1 --out clusters.safetensors
 
 k-means over local descriptors of the backbone on 500 training images, and the assignment that belongs to the centres
-(METHODS 2.1); with guidance, positions that show what it ignores are left out. training.train does the same where this has
+(docs/methods.md 2.1); with guidance, positions that show what it ignores are left out. training.train does the same where this has
 not run before. The file is found again by what it was made of: input, size, backbone with its weights, pooling, images,
 guidance and seed.
 """

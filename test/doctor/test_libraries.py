@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from fake_machine import assert_bad, module, package
 
-from vpr_ros.doctor import Level, Machine
+from vpr_ros.doctor import Level
 from vpr_ros.doctor.libraries import check_cv_bridge, check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.machine import Machine
 
 BRIDGE = """
 import sys

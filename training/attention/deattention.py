@@ -1,6 +1,6 @@
 """Semantic-guided de-attention (Pattern Recognition 141, 2023, 109645): a learnt mask of what does not mark a place.
 
-Written from METHODS 2.3. The mask learns from segmented images and needs no segmentation on the robot.
+Written from docs/methods.md 2.3. The mask learns from segmented images and needs no segmentation on the robot.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a de-attention head learns to ignore: masks of what moves, and of the sky, from label maps (METHODS 2.2 and 2.4).
+"""What a de-attention head learns to ignore: masks of what moves, and of the sky, from label maps (docs/methods.md 2.2 and 2.4).
 
 Training only: a network that has learnt its mask needs no label map.
 """

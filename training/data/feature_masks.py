@@ -19,7 +19,7 @@ LARGEST_SHARE = 254
 def at_features(mask: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
     """(height, width): of each position of a feature map the share of its area that a mask (H, W) keeps, in [0, 1].
 
-    An average over the area: METHODS 2.2's bicubic samples 4 x 4 of the 16 x 16 pixels under a position, so that it misses
+    An average over the area: docs/methods.md 2.2's bicubic samples 4 x 4 of the 16 x 16 pixels under a position, so that it misses
     what is thin, leaves [0, 1], and with its corners aligned is half a position off at the borders.
     """
     shares = cv2.resize(mask.astype(np.float32) / KEEP, (width, height), interpolation=cv2.INTER_AREA)

@@ -39,7 +39,7 @@ _CLUSTER_COLOURS = {
     "sky": "#7cc4f0",
     "dynamic": "#d9345f",
 }
-"""Of METHODS 3.5; the clusters of other tables take matplotlib's tab20."""
+"""Of docs/methods.md 3.5; the clusters of other tables take matplotlib's tab20."""
 _WRITTEN_SHARE = 0.04
 """The least whose bar has room for its number."""
 _RANK_BINS = 28

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training.models.network_file import load_network
 from training.models.published import open_published
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.images import resize
 from vpr_ros.model import PlaceModel

@@ -19,7 +19,7 @@ from training.export.onnx_graphs import torch_graph, wrapped_graph
 from training.models.network_file import load_network, read_metadata
 from training.models.place_network import PlaceNetwork
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError, SourceError
 from vpr_ros.files import whole_file
 from vpr_ros.images import read_image, resize

@@ -1,4 +1,4 @@
-"""The cluster centres that a NetVLAD pooling begins with (METHODS 2.1), found once and kept in the recipe's cache.
+"""The cluster centres that a NetVLAD pooling begins with (docs/methods.md 2.1), found once and kept in the recipe's cache.
 
 k-means over local descriptors of the backbone on training images. The file is found again by what it was made of: input,
 size, backbone with its weights, pooling, images, guidance and seed.
@@ -31,9 +31,9 @@ from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
 
 IMAGES = 500
-"""100 local descriptors of each: the 50,000 of METHODS 2.1."""
+"""100 local descriptors of each: the 50,000 of docs/methods.md 2.1."""
 LEAST_KEPT = 0.5
-"""Of the area of a position, for a cluster to be found with it (METHODS 2.1)."""
+"""Of the area of a position, for a cluster to be found with it (docs/methods.md 2.1)."""
 _VERSION = 1
 """Raise it when other clusters are found from the same data."""
 _LOG = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import cv2
 import jinja2
@@ -13,35 +12,11 @@ from matplotlib.figure import Figure
 
 from vpr_ros.errors import ImageError
 from vpr_ros.images import read_image
+from vpr_ros.plot_style import AMBER, BLUE, GREEN, INK, RED, STYLE
 from vpr_ros.types import Image
 
-GREEN, RED, AMBER, BLUE = "#1a9e63", "#d9483b", "#e09a1f", "#3b7dd8"
-"""Right, wrong, in between, neither."""
-INK = "#010203"
-"""Stands for the page's text colour in plots, so that they follow its light or dark theme."""
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "vpr_ros",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "axes.grid": True,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.8,
-} | dict.fromkeys(
-    [
-        "text.color",
-        "axes.edgecolor",
-        "axes.labelcolor",
-        "xtick.color",
-        "ytick.color",
-        "grid.color",
-        "legend.labelcolor",
-    ],
-    INK,
-)
-"""Of all plots, for `matplotlib.rc_context`; the same plot is the same text every time."""
+__all__ = ["AMBER", "BLUE", "GREEN", "INK", "RED", "STYLE", "data_uri", "render", "svg"]
+
 _TEMPLATES = Path(__file__).with_name("templates")
 _WIDTH_PX = 480
 _JPEG_QUALITY = 80

@@ -13,7 +13,8 @@ from small_worlds import save_grid_model, texture
 
 from training.evaluation import describers
 from training.evaluation.describers import PatchThumbnail, open_describer
-from vpr_ros.engines import describe_image, open_reference
+from vpr_ros.engines.describe import describe_image
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Image

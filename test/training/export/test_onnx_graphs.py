@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.export.place_model import export, export_published
 from training.models.published import open_published
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
 
 WIDTH, HEIGHT, DIM = 24, 16, 8

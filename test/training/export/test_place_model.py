@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from training.export.__main__ import main
 from training.export.place_model import export, export_file, parity_images, read_images
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError, SourceError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel

@@ -1,4 +1,4 @@
-"""Against the table of METHODS 1.3, polygons of 2000 arc points, closed forms and laws."""
+"""Against the table of docs/methods.md 1.3, polygons of 2000 arc points, closed forms and laws."""
 
 from __future__ import annotations
 
