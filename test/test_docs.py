@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -186,3 +187,25 @@ def test_sections_and_pages_that_sources_cite_exist() -> None:
             assert section in sections, f"{path} cites section {section}"
         for page in re.findall(r"docs/[\w/]+\.md", text):
             assert (ROOT / page).exists(), f"{path} cites {page}"
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    assert (citation["version"], citation["license"]) == (package.findtext("version"), package.findtext("license"))
+
+
+def test_workflows_call_targets_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    steps = [
+        step["run"]
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+        for job in yaml.safe_load(path.read_text())["jobs"].values()
+        for step in job["steps"]
+        if "run" in step
+    ]
+    assert steps
+    for step in steps:
+        target = re.fullmatch(r"make (?:-C \S+ )?([a-z-]+)(?: .*)?", step)
+        assert target, f"a workflow runs more than a target: {step}"
+        assert re.search(rf"^{target[1]}:", makefile, re.MULTILINE), step

@@ -129,7 +129,7 @@ class Recipe(Options):
     @model_validator(mode="after")
     def _distils_into_a_start(self) -> Self:
         if self.distillation and self.start is None:
-            raise ValueError("distillation is a second stage: say with `start` which trained network learns")
+            raise ValueError("distillation is a second stage: `start` names the trained network that learns")
         return self
 
 

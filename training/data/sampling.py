@@ -99,7 +99,7 @@ def queries_with(source: Source, pool: Pool, least: int = 1) -> NDArray[np.int64
     found = np.flatnonzero(size >= least)
     if not len(found):
         raise ConfigError(
-            f"{source.images.name}: no image has {least} or more {pool.name}, which the sampling asks for; "
+            f"{source.images.name}: no image has {least} or more {pool.name}, which the sampling needs; "
             "change the sampling or leave this source out"
         )
     return found

@@ -46,11 +46,11 @@ _DB_STRUCT = "folder with datasets/*.mat and the images"
 _MSLS = "folder with train_val/"
 _PROTOCOLS = {
     "gardenspoint": _Known(
-        gardenspoint, "folder with day_left/, day_right/", "right side asks left side of a path; +-2 images"
+        gardenspoint, "folder with day_left/, day_right/", "queries: right side, map: left side of a path; +-2 images"
     ),
-    "stromovka": _Known(stromovka, "folder with autumn/, winter/", "winter asks autumn; +-1 image"),
+    "stromovka": _Known(stromovka, "folder with autumn/, winter/", "queries: winter, map: autumn; +-1 image"),
     "aligned": _Known(
-        _aligned, "MAP_FOLDER,QUERY_FOLDER,TOLERANCE", "image i asks for image i of the map; +-TOLERANCE images"
+        _aligned, "MAP_FOLDER,QUERY_FOLDER,TOLERANCE", "query image i is right at map image i +-TOLERANCE"
     ),
     "rendered": _Known(
         _rendered,
@@ -60,7 +60,7 @@ _PROTOCOLS = {
     "kitti-loops": _Known(
         kitti_loops,
         "folder with sequences/, poses/",
-        "every frame of sequence 00 asks all more than 100 older; 10 m and 45 deg, where one is within 5 m",
+        "queries: all frames of sequence 00, map: those more than 100 older; 10 m and 45 deg, where one is within 5 m",
     ),
     "msls-val": _Known(msls_val_official, _MSLS, "the official 740 queries of two cities; 25 m"),
     "msls-val-all": _Known(msls_val_all, _MSLS, "all queries of the same cities, not comparable with the 740; 25 m"),
@@ -73,7 +73,9 @@ _PROTOCOLS = {
         nordland_27592, "folder with summer/, winter/", "all winter frames ask summer; +-10 frames"
     ),
     "nordland-2760": _Known(
-        nordland_2760, "folder with ref/, query/ of VPR-Bench", "each tenth summer frame asks winter; +-1 frame"
+        nordland_2760,
+        "folder with ref/, query/ of VPR-Bench",
+        "queries: each tenth summer frame, map: winter; +-1 frame",
     ),
     "robotcar-seasons": _Known(
         robotcar_seasons, "folder of RobotCar Seasons v2", "all conditions ask overcast-reference; 5 m and 10 deg"
@@ -81,7 +83,7 @@ _PROTOCOLS = {
     "7-scenes": _Known(
         lambda scene: seven_scenes(scene.parent, scene.name),
         "folder of one scene",
-        "the test split asks the train split; 0.5 m and 30 deg",
+        "queries: test split, map: train split; 0.5 m and 30 deg",
     ),
     "utm-folder": _Known(
         utm_folder, "folder with images/test/database/, queries/", "any data set of the deep-VG benchmark; 25 m"

@@ -15,7 +15,7 @@ COMMANDS = {
     "demo": "render a world, play it to the real node as a bag, and report",
     "engine": "build, list, check and clean the engines of this machine",
     "benchmark": "does each engine run on this machine, is it right, and how fast: one table",
-    "doctor": "check this robot in seconds; every line that is not OK says what to type",
+    "doctor": "check this robot in seconds; every line that is not OK names what to type",
 }
 
 

@@ -26,7 +26,7 @@ examples:
 def add(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Engines are models compiled for this machine. The node builds what it needs by itself; this does it "
-        "beforehand, and says how fast and how faithful an engine is."
+        "beforehand, and shows how fast and how faithful an engine is."
     )
     command.epilog = EXAMPLES
     actions = command.add_subparsers(required=True, metavar="action")

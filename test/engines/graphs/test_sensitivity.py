@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from small_networks import HEIGHT, IMAGES, WIDTH, cosines, save_network
+from small_networks import HEIGHT, IMAGES, WIDTH, cosines, operators, save_network
 
 from vpr_ros.engines.graphs.conversion import Conversion
 from vpr_ros.engines.graphs.precision import graph_of
@@ -74,6 +74,11 @@ def test_fp16_keeps_the_operator_that_breaks_in_fp32(tmp_path: Path) -> None:
     kept = graph_of(model, "fp16", FLAT)
     assert cosines(model, kept, FLAT).min() > 1 - DELICATE
     tensors = {tensor.name for tensor in onnx.load_from_string(kept).graph.initializer}
+    assert (
+        operators(kept)["Cast"] == operators(graph_of(model, "fp16"))["Cast"] + 2
+    )  # out of fp16 and back, behind the Clip
+    clip = next(node for node in onnx.load_from_string(kept).graph.node if node.output[0] == "r2")
+    assert list(clip.input) == ["c2", "zero", "six"]
     assert {"w1/fp16", "w2", "w3/fp16"} <= tensors
     assert not {"w1", "w2/fp16", "w3"} & tensors
 

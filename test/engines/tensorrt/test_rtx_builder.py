@@ -55,7 +55,11 @@ def test_the_model_that_ships_is_read_and_built(graphs: dict[str, bytes], precis
     # all but int8's first convolution, which stays in float by our choice
     assert types_of(layers) == {"fp32", "int8"} if precision == "int8" else {precision}
     convolutions = [layer for layer in layers if layer.kind == "correlation"]
-    assert len(convolutions) == 40
+    assert len(convolutions) == (
+        38 if precision == "fp16" else 40
+    )  # the delicate one and the one before it are fused with casts
+    kept = [layer for layer in layers if layer.takes == "fp32" and "Conv" in layer.operators]
+    assert len(kept) == 1 or precision != "fp16"
     assert len(layers) < 100, "hardly anything was fused"
     assert any("Clip" in layer.operators for layer in convolutions) or precision == "int8"
     text = "\n".join(summary(layers))

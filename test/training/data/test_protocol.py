@@ -81,7 +81,7 @@ def test_other_sequences_ask_the_first(seed: int, sequences: list[str]) -> None:
 
 
 def test_one_sequence_cannot_be_asked() -> None:
-    with pytest.raises(ConfigError, match=r"^town has one sequence: nothing could be asked of it$"):
+    with pytest.raises(ConfigError, match=r"^town has one sequence: no queries are left for it$"):
         across_sequences(images([(0, 0, 0), (1, 1, 1)]), csr_array(np.zeros((2, 2), np.float32)))
 
 

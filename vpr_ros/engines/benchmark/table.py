@@ -198,7 +198,7 @@ def _legend(table: Table) -> list[str]:
     lines = [
         f"median, p99: of one call with a whole batch, over {calls} calls; images/s: batch over median",
         "x reference: how many times as fast as ONNX Runtime fp32 on this CPU, in turns in the same process: compare this;",
-        "  the quartiles of the turns, and the reference's own row, say how much of it is chance",
+        "  the quartiles of the turns, and the reference's own row, show how much of it is chance",
         "memory: peak of the process above what it had before the engine was opened, with its library",
         "cosine: of descriptors with the reference's; refused: the node would not use this engine",
         "build: until a new engine was ready, built, compared and timed; load: until its first descriptors",

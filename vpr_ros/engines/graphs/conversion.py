@@ -45,6 +45,10 @@ class Conversion:
             else:
                 raise EngineError(f"there is no graph in {precision!r}")
 
+    def keeping(self, kept: frozenset[str]) -> dict[str, str]:
+        """The candidates that may leave fp32 while these stay there; of fp16 only."""
+        return fp16.halvable(self._proto, kept)
+
     def converted(self, chosen: dict[str, str]) -> bytes:
         """The ONNX file where the chosen of the candidates have left fp32."""
         from onnx import ModelProto, helper

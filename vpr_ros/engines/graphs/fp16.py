@@ -33,15 +33,19 @@ def _float_names(proto: ModelProto) -> set[str]:
     return names | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
 
 
-def halvable(proto: ModelProto) -> dict[str, str]:
-    """Heavy operators, and light ones behind them: a light one behind a delicate one would overflow in its stead."""
+def halvable(proto: ModelProto, kept: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Heavy operators, and light ones behind them, but for the `kept`: a light one behind a delicate one would overflow in its stead.
+
+    So what follows a kept operator stays with it, and has to: TensorRT for RTX 1.7.1 makes an fp16 operator with fp16 weights
+    of one in fp32 between two casts.
+    """
     constants, floats = constants_of(proto.graph), _float_names(proto)
     halves: set[str] = set()
     found = {}
     for node in proto.graph.node:
         fits = all(_fits_half(constants[name], node) for name in node.input if name in constants and name in floats)
         wanted = node.op_type in _HEAVY or (node.op_type in _LIGHT and halves.intersection(node.input))
-        if wanted and fits and all(name in floats for name in node.output):
+        if wanted and fits and node.name not in kept and all(name in floats for name in node.output):
             found[node.name] = kind_of(node, constants)
             halves.update(node.output)
     return found

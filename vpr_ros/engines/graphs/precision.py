@@ -24,5 +24,6 @@ def graph_of(
     if precision in ("fp32", "bf16"):
         return model.content
     graph = Conversion(model, precision, images, symmetric)
-    kept = delicate(graph, images) if precision == "fp16" and images is not None else frozenset()
-    return graph.converted({name: kind for name, kind in graph.candidates.items() if name not in kept})
+    if precision == "fp16" and images is not None:
+        return graph.converted(graph.keeping(delicate(graph, images)))
+    return graph.converted(graph.candidates)
