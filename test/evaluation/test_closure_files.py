@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.errors import SourceError
+from vpr_ros.evaluation import closure_files as module
 from vpr_ros.evaluation.closure_files import OdometryPath, format_stamp, write_g2o, write_pairs
 from vpr_ros.types import FrameRef, KeyframeRef, MatchStatus, PlaceMatch, Verification
 
@@ -139,12 +140,34 @@ def test_g2o_comes_back(tmp_path: Path) -> None:
     (edge,) = graph.edges
     assert (edge.from_, edge.to) == (0, 1)
     np.testing.assert_allclose(edge.measurement, POSE, atol=1e-8)
-    np.testing.assert_allclose(edge.information @ COVARIANCE, np.eye(6), atol=1e-5)
+    query_from_match = np.kron(np.eye(2), POSE[:3, :3].T)
+    np.testing.assert_allclose(
+        edge.information @ query_from_match @ COVARIANCE @ query_from_match.T, np.eye(6), atol=1e-5
+    )
+
+
+@settings(deadline=None)
+@given(VECTORS, VECTORS, st.integers(0, 5), st.integers(0, 1000))
+def test_one_standard_deviation_costs_what_it_should_where_g2o_reads_it(
+    translation: np.ndarray, turn: np.ndarray, axis: int, seed: int
+) -> None:
+    """The query moves by a principal axis of the covariance, about the match's axes; g2o's error is inverse(measured) found."""
+    rng = np.random.default_rng(seed)
+    root = 1e-5 * (np.eye(6) + np.tril(rng.uniform(-0.5, 0.5, (6, 6))))
+    measured = pose(*translation, *turn)
+    (closure_,) = [closure(8, Verification(9, 1.0, 1.0, measured, root @ root.T))]
+    information = module._measured(closure_).information
+    moved = root[:, axis]  # one sigma: moved' inverse(covariance) moved = 1
+    found = pose(*(measured[:3, 3] + moved[:3]), 0, 0, 0)
+    found[:3, :3] = cv2.Rodrigues(moved[3:])[0] @ measured[:3, :3]
+    error = np.linalg.inv(measured) @ found
+    six = np.concatenate([error[:3, 3], cv2.Rodrigues(error[:3, :3])[0].ravel()])
+    assert six @ information @ six == pytest.approx(1.0, rel=1e-3)
 
 
 def test_g2o_writes_information_in_upper_triangular_order(tmp_path: Path) -> None:
-    covariance = np.diag(1.0 / np.arange(1.0, 7.0))
-    write_g2o(tmp_path / "graph.g2o", [closure(8, Verification(9, 1.0, 1.0, POSE, covariance))])
+    covariance, ahead = np.diag(1.0 / np.arange(1.0, 7.0)), pose(0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    write_g2o(tmp_path / "graph.g2o", [closure(8, Verification(9, 1.0, 1.0, ahead, covariance))])
     (line,) = [line for line in (tmp_path / "graph.g2o").read_text().splitlines() if line.startswith("EDGE")]
     numbers = [round(float(word), 6) for word in line.split()[10:]]
     assert numbers == [1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 5, 0, 6]

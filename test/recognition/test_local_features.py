@@ -96,8 +96,12 @@ def test_dense_maps_are_read_as_pixel_by_pixel(tmp_path: Path, channels: int, re
     features = extractor.extract(grey)
     points, descriptors = slow_dense(grey, reliable)
     assert len(points) > 20
-    assert features.points.tolist() == [list(point) for point in points]
-    np.testing.assert_allclose(features.descriptors, descriptors, atol=0.02)  # OpenCV interpolates in steps of 1/32
+    assert sorted(features.points.tolist()) == sorted([list(point) for point in points])
+    order = [points.index(tuple(point)) for point in features.points.tolist()]
+    assert np.abs(np.array(order) - np.arange(len(order))).max() <= 1, "equally likely ones may change places"
+    np.testing.assert_allclose(
+        features.descriptors, descriptors[order], atol=0.02
+    )  # OpenCV interpolates in steps of 1/32
     assert features.descriptors.dtype == np.float32
 
 

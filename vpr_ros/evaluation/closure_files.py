@@ -69,7 +69,7 @@ def write_g2o(
     and the closures are between cameras: a back end has to be told where the camera sits.
 
     Vertex ids count the frames by session and stamp, and comments name both. An edge of a closure leads from the match to the
-    query, in camera frames, with the translation of `match_from_query`, of length 1 or 0, and the inverse of its covariance; one of
+    query, in camera frames, with the translation of `match_from_query`, of length 1 or 0, and the inverse of its covariance, about the query's axes; one of
     odometry errs by `drift_per_m` of its length (and by as much of its angle). Rotations are in radians, as GTSAM and
     Ceres read them (g2o itself measures half of the angle). Closures without a pose or without a positive definite
     covariance are left out and counted in a comment.
@@ -119,7 +119,11 @@ class _Closure:
 
 
 def _measured(match: PlaceMatch) -> _Closure | None:
-    """An accepted match as a measurement, or None if its pose or a usable covariance is missing."""
+    """An accepted match as a measurement, or None if its pose or a usable covariance is missing.
+
+    The covariance is about the axes of the match, and g2o takes the information of an edge about those of the vertex that it leads
+    to, the query: its error is of inverse(measured) * found.
+    """
     verification = match.verification
     if match.match_frame is None or verification is None:
         return None
@@ -129,7 +133,9 @@ def _measured(match: PlaceMatch) -> _Closure | None:
         root = np.linalg.inv(np.linalg.cholesky(verification.covariance))
     except np.linalg.LinAlgError:
         return None
-    return _Closure(match.frame, match.match_frame, verification.match_from_query, root.T @ root)
+    query_from_match = np.kron(np.eye(2), verification.match_from_query[:3, :3].T)
+    information = query_from_match @ root.T @ root @ query_from_match.T
+    return _Closure(match.frame, match.match_frame, verification.match_from_query, information)
 
 
 def _information_of_step(step: Pose, drift_per_m: float) -> NDArray[np.float64]:
