@@ -37,9 +37,12 @@ runtime = pip_names("exec_depend")
 extras = {
     "ros": [pip for key, pip in runtime.items() if not key.startswith("python3-")],
     "dev": list(pip_names("test_depend").values()),
+    "test": list(pip_names("test_depend").values()),
 }
+pip_only = []
 for element in package.findall("export/pip"):
-    extras.setdefault(element.get("extra"), []).extend(element.text.split())
+    extra = element.get("extra")
+    (extras.setdefault(extra, []) if extra else pip_only).extend(element.text.split())
 
 setup(
     name=name,
@@ -49,14 +52,15 @@ setup(
     maintainer_email=package.find("maintainer").get("email"),
     license=package.findtext("license"),
     python_requires=">=3.10",
-    install_requires=[pip for key, pip in runtime.items() if key.startswith("python3-")],
+    install_requires=[pip for key, pip in runtime.items() if key.startswith("python3-")] + pip_only,
     extras_require=extras,
     packages=find_packages(include=[name, f"{name}.*"]),
-    package_data={"vpr_ros.evaluation": ["*.j2"]},
+    package_data={"vpr_ros.evaluation": ["templates/*.j2"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),
-        (f"share/{name}/config", glob("config/*")),
+        (f"share/{name}/config", glob("config/*.*")),
+        (f"share/{name}/config/presets", glob("config/presets/*.yaml")),
         (f"share/{name}/launch", glob("launch/*.py")),
         (f"share/{name}/models", glob("models/*.onnx") + glob("models/*.md")),
         (f"share/{name}/models/parity_images", glob("models/parity_images/*")),

@@ -14,16 +14,16 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from distillation_cost import flops, take_turns
+from distillation_cost import by_name, flops
 from training_cost import size
 
 # isort: split
 import numpy as np
 import torch
 
-from training.export import export
+from training.export.place_model import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 
 ROUNDS = 31
 THREADS = 2
@@ -56,7 +56,7 @@ def main() -> None:
             networks[name] = PlaceNetwork(NetworkOptions.model_validate({**content, "attention": attention})).eval()
             model = export(networks[name], Path(folder) / "model.onnx", width=width, height=height, metadata={})
             engines[name] = open_reference(model, THREADS)
-    seconds = take_turns(ROUNDS, {name: partial(engine.describe, images) for name, engine in engines.items()})
+    seconds = by_name(ROUNDS, {name: partial(engine.describe, images) for name, engine in engines.items()})
     channels, size_of_map = networks["baseline"].backbone.channels, networks["baseline"].backbone.size
     print(
         f"{options.backbone}, {width}x{height}, a map of {channels} x {size_of_map[0]} x {size_of_map[1]}, NetVLAD-64"

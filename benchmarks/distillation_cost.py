@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -30,20 +31,22 @@ import cv2
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.checkpoint import load_network
+from training.catalog import open_sources
 from training.data.batches import Batch, ImageFiles, TrainingBatches
-from training.data.catalog import open_sources
 from training.data.inputs import Semantic
 from training.data.readers.rendered import LABEL_MAP_STEP
 from training.data.source import Source
 from training.distillation import Distillation, Distiller
-from training.export import export_file
+from training.export.place_model import export_file
+from training.fitting.run import train
+from training.models.network_file import load_network
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
-from training.train import train
+from vpr_ros.stopwatch import in_turns
 
 WIDTH, HEIGHT = 640, 480
 """Of images, before they are read."""
@@ -190,19 +193,13 @@ class Branch:
         self.optimiser.step()
 
 
-def take_turns(rounds: int, contestants: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each in every round, after one that does not count; every other round runs backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds + 1):
-        for name in list(contestants)[:: -1 if number % 2 else 1]:
-            start = now()
-            contestants[name]()
-            if number:
-                seconds[name].append(now() - start)
-    return seconds
+def by_name(rounds: int, contestants: Mapping[str, Callable[[], object]]) -> dict[str, NDArray[np.float64]]:
+    """Seconds of each in every round, in turns, however long that takes."""
+    calls = list(contestants.values())
+    return dict(zip(contestants, in_turns(calls, rounds, warm_up=1, limit_s=math.inf, clock=now), strict=True))
 
 
-def print_ratio(label: str, seconds: Sequence[float], peer: Sequence[float]) -> None:
+def print_ratio(label: str, seconds: NDArray[np.float64], peer: NDArray[np.float64]) -> None:
     """The median over the rounds."""
     ratio = np.divide(seconds, peer)
     print(f"{label:<56}{np.median(ratio):>8.3f}   {ratio.min():.3f} to {ratio.max():.3f}")
@@ -215,7 +212,7 @@ def training_cost(data: Path, options: argparse.Namespace, start: Path, teacher:
     of_teacher = Branch(load_network(teacher), see_labels, sources)
     distillation = Distillation(teacher=teacher)
     distiller = distillation.prepare(student.network, sources, see_colours.seed).distiller
-    seconds = take_turns(
+    seconds = by_name(
         ROUNDS,
         {
             "images": student.read,
@@ -246,11 +243,11 @@ def training_cost(data: Path, options: argparse.Namespace, start: Path, teacher:
             student.draw()
             student.step(distiller)
 
-    seconds = take_turns(
+    seconds = by_name(
         STAGES,
         {"prepare": partial(distillation.prepare, student.network, sources, see_colours.seed), "steps": second_stage},
     )
-    preparing, steps = np.array(seconds["prepare"]), np.array(seconds["steps"]) / STAGE_STEPS * options.steps
+    preparing, steps = seconds["prepare"], seconds["steps"] / STAGE_STEPS * options.steps
     print(f"\nsecond stage: {STAGES} rounds of {options.steps} steps on {len(sources[0].images)} images")
     print_ratio("describing by both branches and ranking, of all of it", preparing, preparing + steps)
 

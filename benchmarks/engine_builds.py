@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.benchmark.process import in_process
-from vpr_ros.engines import fitted
 from vpr_ros.engines.backend import BuildOptions, Progress
-from vpr_ros.engines.layers import Layer, summary
-from vpr_ros.engines.precision import graph_of
-from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend, parse_capabilities
+from vpr_ros.engines.benchmark.process import in_process
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.open import fitted
+from vpr_ros.engines.tensorrt.capabilities import parse_capabilities
+from vpr_ros.engines.tensorrt.layers import Layer, summary
+from vpr_ros.engines.tensorrt.rtx import TensorRtRtxBackend
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel, shipped_model
 
@@ -71,7 +72,7 @@ def exported(options: dict[str, Any], path: Path, size: int = SIZE) -> PlaceMode
     import torch
 
     import training  # noqa: F401  # first: it mends torchvision
-    from training.export import export
+    from training.export.place_model import export
     from training.models.place_network import NetworkOptions, PlaceNetwork
 
     torch.manual_seed(0)

@@ -21,10 +21,10 @@ from unittest import mock
 
 import numpy as np
 
-import vpr_ros.engines
 from vpr_ros.config import Config, EngineConfig
-from vpr_ros.engines import describe_image, open_engine, open_reference
 from vpr_ros.engines.cache import EngineCache
+from vpr_ros.engines.describe import describe_image
+from vpr_ros.engines.open import open_engine, open_reference
 from vpr_ros.errors import EngineError, ModelError, VprError
 from vpr_ros.images import read_image
 from vpr_ros.model import PlaceModel, shipped_model
@@ -32,7 +32,7 @@ from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.share import shared_files
 from vpr_ros.types import Frame, Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "engines"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "support"))
 from fake_backends import FakeBackend
 
 FRAMES = 8
@@ -62,7 +62,7 @@ class Bench:
             self.said.append(text)
 
     def open(self):
-        with mock.patch.object(vpr_ros.engines, "backends", return_value={"tensorrt": self.library}):
+        with mock.patch("vpr_ros.engines.backends.backends", return_value={"tensorrt": self.library}):
             return open_engine(PlaceModel.open(self.model), self.config, lambda: self.frames, self.hear, self.hear)
 
     def file(self, suffix: str) -> Path:
@@ -102,7 +102,7 @@ def deleted(bench: Bench) -> None:
 
 @fault("garbage in the engine's JSON")
 def garbage(bench: Bench) -> None:
-    bench.file(".json").write_text('{"format": "vpr_ros.engine.1", "key": 7')
+    bench.file(".json").write_text('{"format": "vpr_ros.engine.2", "key": 7')
 
 
 @fault("JSON of another vpr_ros")
@@ -190,7 +190,7 @@ def model_cut(bench: Bench) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class Outcome:
     fault: str
     said: tuple[str, ...]
     answered: int
@@ -207,12 +207,12 @@ def prepared(folder: Path, model: Path, frames: list[Image]) -> Iterator[Bench]:
         yield bench
 
 
-def run(name: str, bench: Bench, expected: np.ndarray) -> Row:
+def run(name: str, bench: Bench, expected: np.ndarray) -> Outcome:
     FAULTS[name](bench)
     try:
         engine = bench.open()
     except (ModelError, EngineError) as error:
-        return Row(name, (*bench.said, str(error)), 0, False)
+        return Outcome(name, (*bench.said, str(error)), 0, False)
     detector = LoopDetector(Config().with_values({"verification.enabled": False}), engine)
     answered, same = 0, True
     for i, image in enumerate(bench.frames):
@@ -224,10 +224,10 @@ def run(name: str, bench: Bench, expected: np.ndarray) -> Row:
             answered += 1
         except VprError as error:
             bench.said.append(str(error))
-    return Row(name, tuple(bench.said), answered, same and answered > 0)
+    return Outcome(name, tuple(bench.said), answered, same and answered > 0)
 
 
-def table(model: Path, frames: list[Image]) -> list[Row]:
+def table(model: Path, frames: list[Image]) -> list[Outcome]:
     """One row for each fault, each in a folder of its own."""
     reference = open_reference(PlaceModel.open(model), 1)
     expected = np.stack([describe_image(reference, image) for image in frames])
@@ -236,7 +236,7 @@ def table(model: Path, frames: list[Image]) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder, prepared(Path(folder), model, frames) as bench:
             row = run(name, bench, expected)
             said = tuple(text.replace(folder, "~") for text in row.said)
-            rows.append(Row(row.fault, said, row.answered, row.is_reference))
+            rows.append(Outcome(row.fault, said, row.answered, row.is_reference))
     return rows
 
 

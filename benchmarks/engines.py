@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distillation_cost import print_ratio, take_turns  # first: it finds training, and mends torchvision
+from distillation_cost import by_name, print_ratio  # first: it finds training, and mends torchvision
 from training_cost import size
 
 # isort: split
@@ -36,12 +36,13 @@ from training.evaluation.describers import FixedSizeModel
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.metrics import right_within
 from training.evaluation.protocols import open_protocol
-from training.export import export
+from training.export.place_model import export
 from training.models.place_network import NetworkOptions, PlaceNetwork
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.graphs.sensitivity import sensitivity
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
 from vpr_ros.engines.openvino_engine import OpenVinoBackend
-from vpr_ros.engines.precision import graph_of, sensitivity
 from vpr_ros.errors import VprError
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import PlaceModel, shipped_model
@@ -102,7 +103,7 @@ def speed(model: PlaceModel, network: PlaceNetwork | None, images: NDArray[np.ui
     for name, engine in engines(model, images, options).items():
         contestants[name] = lambda engine=engine: engine.describe(image)
     first = next(iter(contestants))
-    seconds = take_turns(options.rounds, {name: repeated(call) for name, call in contestants.items()})
+    seconds = by_name(options.rounds, {name: repeated(call) for name, call in contestants.items()})
     print_head(f"time at {model.width}x{model.height}, of {first}; {options.threads} threads, {options.rounds} rounds")
     for name in contestants:
         print_ratio(name, seconds[name], seconds[first])
@@ -141,7 +142,7 @@ def wrapper(model: PlaceModel, image: NDArray[np.uint8], options: Any) -> None:
         )
         pairs[backend.name] = (lambda engine=engine: engine.describe(image), lambda raw=raw: raw(image))
     contestants = {f"{name} {i}": repeated(call) for name, calls in pairs.items() for i, call in enumerate(calls)}
-    seconds = take_turns(3 * options.rounds, contestants)
+    seconds = by_name(3 * options.rounds, contestants)
     print_head(f"our call, of the library's own; {3 * options.rounds} rounds")
     for name in pairs:
         print_ratio(name, seconds[f"{name} 0"], seconds[f"{name} 1"])

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from demo_world import DemoWorld, loop_trajectory
 from vpr_ros.config import Config
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.images import resize
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.recognition.loop_detector import LoopDetector

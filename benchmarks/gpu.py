@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -39,25 +37,28 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.data.batch import Targets
-from training.export import export
+from training.export.place_model import export
 from training.losses.multi_similarity import MultiSimilarity
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from vpr_ros.engines import backends, fitted, open_reference
 from vpr_ros.engines.backend import Backend, BuildOptions, Engine
+from vpr_ros.engines.backends import backends
 from vpr_ros.engines.cache import EngineCache
-from vpr_ros.engines.precision import graph_of
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.open import fitted, open_reference
+from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.errors import EngineError, VprError
 from vpr_ros.images import read_image
+from vpr_ros.machine import Machine
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.sources.folders import image_files
+from vpr_ros.stopwatch import in_turns
 
 SIZES = ((320, 240), (640, 480))
 BATCHES = (1, 16)
 BACKENDS = ("tensorrt", "tensorrt_rtx", "onnxruntime_cuda", "onnxruntime_tensorrt")
-ROUNDS, SLOW_ROUNDS = 40, 5
-SLOW_S = 0.05
-"""A call as long as this is measured in fewer rounds."""
+ROUNDS = 40
+LIMIT_S = 2.0
+"""A call that has taken so long is measured in fewer rounds."""
 TRAINING_BATCH = 48
 MATRIX = 8192
 RESULTS = "gpu.json"
@@ -95,20 +96,14 @@ def machine() -> dict[str, str]:
         except (OSError, subprocess.SubprocessError) as error:
             return reason(error)
 
-    def version(package: str) -> str:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return "not installed"
-
-    packages = ("torch", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13", "pycuda", "numpy", "onnx")
+    description = Machine().description()
     return {
         "GPU": asked("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"),
-        "capability": "sm_{}{}".format(*torch.cuda.get_device_capability()),
-        "CUDA of torch": str(torch.version.cuda),
-        "CPU cores": str(torch.get_num_threads()),
-        "system": f"{platform.platform()}, Python {platform.python_version()}",
-        **{package: version(package) for package in packages},
+        "driver": description.gpu,
+        "CPU": f"{description.cpu}, {description.cores} cores",
+        "system": f"{description.system}, Python {description.python}",
+        "torch": f"{torch.__version__}, CUDA {torch.version.cuda}",
+        **description.versions,
     }
 
 
@@ -242,21 +237,6 @@ def engine_calls(
                 results.add("failed", **where, engine=f"{backend.name} {precision}", reason=reason(error))
 
 
-def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each call, in turns; slow ones sit most rounds out."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for turn in range(ROUNDS):
-        for name, call in calls.items():
-            if turn >= SLOW_ROUNDS and np.median(seconds[name]) > SLOW_S:
-                continue
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     return round(float(np.sum(found * expected, axis=1).min()), 5)
 
@@ -291,7 +271,7 @@ def speed(
                 calls[name] = lambda engine=engine: engine.describe(images)
             except EngineError as error:
                 results.add("failed", **where, engine=name, reason=reason(error))
-        seconds = in_turns(calls)
+        seconds = dict(zip(calls, in_turns(list(calls.values()), ROUNDS, warm_up=1, limit_s=LIMIT_S), strict=True))
         for name, times in seconds.items():
             row: dict[str, Any] = {"engine": name, "ms": round(1e3 * float(np.median(times)), 3)}
             row["p90_ms"] = round(1e3 * float(np.quantile(times, 0.9)), 3)

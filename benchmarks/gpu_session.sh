@@ -56,7 +56,7 @@ session() {
     export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
     step facts 30 nvidia-smi
     step tests 150 "$PYTHON" -m pytest test/gpu -v -rs --tb=short -p no:cacheprovider &
-    step selftest 150 "$PYTHON" -m vpr_ros.cli engine selftest &
+    step check 150 "$PYTHON" -m vpr_ros.cli benchmark --check --rounds 5 --batches 4 --out "$OUT/check" &
     wait
     # alone: it measures
     step benchmark $((60 * ${MINUTES:-4} + 90)) "$PYTHON" benchmarks/gpu.py --out "$OUT" --minutes "${MINUTES:-4}" \

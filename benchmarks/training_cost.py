@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # training is no installed package
-import training  # noqa: F401  # first: lightning would import torchvision before it is mended
+import training.fitting  # noqa: F401  # first: lightning would import torchvision before it is mended
 
 # isort: split
 import cv2
@@ -36,16 +36,17 @@ from lightning.pytorch import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.catalog import open_sources
 from training.data.batches import TrainingBatches, batch_loader
-from training.data.catalog import open_sources
 from training.data.image_set import ImageSet
 from training.data.source import Source
-from training.labels import FieldOfView
+from training.fitting.learning_rate import learning_rate_share
+from training.fitting.module import PlaceTraining
+from training.fitting.trainer import make_trainer
+from training.labels.field_of_view import FieldOfView
 from training.labels.pairs import pairs_within
 from training.models.place_network import PlaceNetwork
-from training.module import PlaceTraining, learning_rate_share
 from training.recipe import Recipe
-from training.train import make_trainer
 
 ROUNDS, EPOCHS = 11, 3
 EPOCH_TURNS = 4

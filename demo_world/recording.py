@@ -12,7 +12,7 @@ import numpy as np
 from demo_world.appearance import APPEARANCES
 from demo_world.streets import loop_trajectory
 from demo_world.world import DEMO_CAMERA, DemoWorld
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.types import Pose
 
 IMAGE_TOPIC = "/camera/image_raw"

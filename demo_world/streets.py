@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ConfigError
+from vpr_ros.rotations import BODY_FROM_OPTICAL
 from vpr_ros.types import Pose
-
-BODY_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Body: x forward, y left, z up. Optical: x right, y down, z forward."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.doctor.cv_bridge import probe_cv_bridge
-from vpr_ros.doctor.machine import Machine
 from vpr_ros.errors import ImageError
 from vpr_ros.image_decoder import CV_BRIDGE_ENCODINGS, TOLERANCE, Decoder, new_bridge
 from vpr_ros.images import ENCODINGS, BitDepth, decode_compressed, decode_image
+from vpr_ros.machine import Machine
 
 CHANNELS = {
     "rgb": 3,

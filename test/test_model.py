@@ -10,7 +10,8 @@ from masked_models import CELLS, save_masked_grid_model
 from onnx import TensorProto
 from small_worlds import save_grid_model
 
-from vpr_ros.engines import describe_image, describe_image_with_mask, describe_images, open_reference
+from vpr_ros.engines.describe import describe_image, describe_image_with_mask, describe_images
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.model import FORMAT, PlaceModel, shipped_model
 

@@ -11,7 +11,7 @@ from closure_files import read_g2o, read_pairs
 from small_worlds import texture
 
 from vpr_ros import cli
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines

@@ -6,13 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_ros.rotations import (
-    matrix_to_quaternion,
-    quaternion_to_matrix,
-    relative_angles_deg,
-    rotation_angle_deg,
-    slerp,
-)
+from vpr_ros.rotations import matrix_to_quaternion, quaternion_to_matrix, relative_angles_deg, rotation_angle_deg, slerp
 
 rotation_vectors = st.tuples(*[st.floats(-3.1, 3.1)] * 3)
 

@@ -1,5 +1,5 @@
-"""Trains the models that vpr_ros runs. Used from a checkout, never installed on a robot."""
+"""Trains the models that vpr_ros runs. Used from a checkout, never installed on a robot.
 
-from training.models.backbones import import_torchvision
-
-import_torchvision()  # before lightning and timm do: beside a torch of another build only this way succeeds
+The modules here are commands (`python -m training.train --help`), and what they are about: a recipe, an experiment, the
+catalog of sources. The folders do the work.
+"""

@@ -4,7 +4,7 @@
     python -m training.cluster RECIPE network.pool.clusters=32 seed=1 --out clusters.safetensors
 
 k-means over local descriptors of the backbone on 500 training images, and the assignment that belongs to the centres
-(METHODS 2.1); with guidance, positions that show what it ignores are left out. training.train does the same where this has
+(docs/methods.md 2.1); with guidance, positions that show what it ignores are left out. training.train does the same where this has
 not run before. The file is found again by what it was made of: input, size, backbone with its weights, pooling, images,
 guidance and seed.
 """
@@ -12,131 +12,33 @@ guidance and seed.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor, nn
-from tqdm import tqdm
-
-from training.cache_file import keep
-from training.checkpoint import write_whole
-from training.data.batches import DESCRIBED_AT_ONCE, image_loader
-from training.data.catalog import open_sources
-from training.data.image_set import ImageSet
-from training.data.source import Source
-from training.guidance import Guidance, guided, to_target
-from training.models.netvlad import NetVLADPooling, sample_local_descriptors
-from training.models.place_network import PlaceNetwork
-from training.options import parse_overrides
-from training.recipe import Recipe, read_recipe
-from training.whiten import draw_images
 from vpr_ros.errors import ConfigError, VprError
 
-IMAGES = 500
-"""100 local descriptors of each: the 50,000 of METHODS 2.1."""
-LEAST_KEPT = 0.5
-"""Of the area of a position, for a cluster to be found with it (METHODS 2.1)."""
-_VERSION = 1
-"""Raise it when other clusters are found from the same data."""
-_LOG = logging.getLogger(__name__)
 
-
-def initialise(network: PlaceNetwork, recipe: Recipe, sources: Sequence[Source]) -> Path | None:
-    """Set centres and assignment of a NetVLAD pooling, from its cache file if that is there; the path of the file.
-
-    Other poolings need nothing: None. With guidance only sources with label maps are drawn from: of the others nobody
-    knows what to leave out. A cache file that is damaged, or another's, costs a warning and the time to compute. Training
-    draws the same random numbers afterwards, whether the file was there or not.
-
-    Raises ConfigError where guidance finds no label maps, and what `NetVLADPooling.initialise` and `Guidance.mask` raise.
-    """
-    pool = network.pool
-    if not isinstance(pool, NetVLADPooling):
-        return None
-    images = draw_images(guided(sources) if recipe.guidance else sources, IMAGES, recipe.seed)
-    key = _key(network, images, recipe.guidance, recipe.seed)
-    file = recipe.cache / "clusters" / f"{key}.safetensors"
-    if not _load(file, pool, key):
-        was_training = network.training
-        network.eval()
-        with torch.random.fork_rng(devices=[]):  # a data loader draws from it
-            maps = _feature_maps(network, images, recipe.guidance, recipe.loop.workers)
-            pool.initialise(sample_local_descriptors(maps, seed=recipe.seed), recipe.seed)
-        network.train(was_training)
-        _save(file, pool, key)
-    return file
-
-
-@torch.no_grad()
-def _feature_maps(network: PlaceNetwork, images: ImageSet, guidance: Guidance | None, workers: int) -> Iterator[Tensor]:
-    """(n, C, h, w) of the images that can be read, NaN where guidance ignores them."""
-    size = network.backbone.size
-    if guidance:
-        kept = to_target(torch.from_numpy(guidance.precompute(images, *size, workers))) >= LEAST_KEPT
-    else:
-        kept = torch.ones(len(images), *size, dtype=torch.bool)
-    batches = tqdm(image_loader(images, network.options, workers), "clustering", unit="batch", disable=None)
-    for (batch, readable), here in zip(batches, kept.split(DESCRIBED_AT_ONCE), strict=True):
-        if readable.any():
-            features = network.features(batch[readable].to(network.device))
-            yield features.masked_fill(~here[readable, None].to(features.device), torch.nan)
-
-
-def _key(network: PlaceNetwork, images: ImageSet, guidance: Guidance | None, seed: int) -> str:
-    """sha256 of all that the clusters depend on."""
-    options = network.options
-    made_of = {
-        "version": _VERSION,
-        "network": options.model_dump(mode="json", include={"input", "width", "height", "pool"}),
-        "backbone": [options.backbone.name, options.backbone.last_block],
-        "weights": hashlib.sha256(save(_state(network.backbone))).hexdigest(),
-        "images": images.fingerprint(),
-        "ignored": guidance.categories if guidance else (),
-        "seed": seed,
-    }
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-
-
-def _state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
-
-
-def _load(file: Path, pool: NetVLADPooling, key: str) -> bool:
-    """Whether the cache file was there and is what it should be."""
-    if not file.exists():
-        return False
-    try:
-        with safe_open(file, framework="pt") as content:
-            if (content.metadata() or {}).get("key") != key:
-                raise ValueError("its clusters were made of something else")
-            pool.load_state_dict({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        _LOG.warning("%s is damaged (%s): clusters are found again", file, " ".join(str(error).split()))
-        return False
-    return True
-
-
-def _save(file: Path, pool: NetVLADPooling, key: str) -> None:
-    def write(stream: IO[bytes]) -> None:
-        stream.write(save(_state(pool), {"key": key}))
-
-    keep(file, write)
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
+    made.add_argument("--out", type=Path, help="write centres and assignment here too")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
-    parser.add_argument("--out", type=Path, help="write centres and assignment here too")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     try:
+        import torch
+        from safetensors.torch import save
+
+        from training.catalog import open_sources
+        from training.files import write_whole
+        from training.fitting.clusters import initialise
+        from training.models.place_network import PlaceNetwork
+        from training.options import parse_overrides
+        from training.recipe import read_recipe
+
         recipe = read_recipe(options.recipe, parse_overrides(options.overrides))
         if recipe.start or recipe.network.pool.kind != "netvlad":
             raise ConfigError(
@@ -147,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network = PlaceNetwork(recipe.network)
         file = initialise(network, recipe, sources)
         if options.out:
-            write_whole(options.out, save(_state(network.pool)))
+            state = {name: tensor.cpu().contiguous() for name, tensor in network.pool.state_dict().items()}
+            write_whole(options.out, save(state))
     except VprError as error:
         raise SystemExit(f"cluster: {error}") from error
     print(f"{recipe.network.pool.clusters} clusters in {options.out or file}")

@@ -12,81 +12,28 @@ the word `thumbnail` for the baseline without learning. Models after the first a
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from training.evaluation.bootstrap import Bootstrap
-from training.evaluation.describers import open_describer
-from training.evaluation.descriptor_cache import DescriptorCache
-from training.evaluation.page import write_page
-from training.evaluation.protocols import list_protocols, open_protocol
-from training.evaluation.rerank import open_reranker
-from training.evaluation.results import Evaluation, evaluate
-from training.evaluation.tables import counts, footnotes, gain_table, score_table
 from vpr_ros.errors import VprError
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except VprError as error:
-        raise SystemExit(f"evaluate: {error}") from error
-
-
-def _run(options: argparse.Namespace) -> None:
-    # everything is opened before anything is described: a wrong path is known at once, not after hours
-    describers = [open_describer(model) for model in options.models]
-    protocols = [open_protocol(text) for text in options.on]
-    reranker = open_reranker(options.rerank, options.rerank_top) if options.rerank else None
-    cache = DescriptorCache(options.cache, options.batch)
-    bootstrap = Bootstrap(options.resamples, options.seed)
-    evaluations = []
-    for protocol in protocols:
-        evaluations.append(evaluate(describers, protocol, cache, bootstrap, reranker))
-        print(_report(evaluations[-1]), end="\n\n")
-    print(*footnotes(evaluations, bootstrap), sep="\n")
-    if options.out:
-        _write(options.out, evaluations, bootstrap)
-
-
-def _report(evaluation: Evaluation) -> str:
-    title = f"{evaluation.protocol.name}\nright: {evaluation.protocol.rule}\n{counts(evaluation)}"
-    tables = [score_table(evaluation), gain_table(evaluation)]
-    return "\n\n".join([title, *(table.text() for table in tables if table.rows)])
-
-
-def _write(out: Path, evaluations: Sequence[Evaluation], bootstrap: Bootstrap) -> None:
-    created = datetime.now().astimezone().isoformat(timespec="minutes")
-    results = {
-        "created": created,
-        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed},
-        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        write_page(out / "index.html", evaluations, bootstrap, created)
-    except OSError as error:
-        raise VprError(f"cannot write to {out}: {error.strerror}") from error
-    print(f"wrote {out / 'results.json'} and {out / 'index.html'}")
 
 
 class _List(argparse.Action):
     """Prints the protocols and leaves, as --help does."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from training.evaluation.protocols import list_protocols
+
         print(list_protocols())
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("models", nargs="+", metavar="MODEL", help="FILE.onnx, FILE.safetensors, FILE.yaml or thumbnail")
     add("--on", action="append", required=True, metavar="PROTOCOL=PATH", help="what to evaluate on; may be repeated")
     add("--rerank", metavar="FEATURES", help="sift, orb or FILE.onnx of local features")
@@ -97,13 +44,45 @@ def _parser() -> argparse.ArgumentParser:
     add("--cache", type=Path, default=Path(".training/cache/descriptors"), help="folder (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
     add("--resamples", type=_positive, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
-    return parser
+    return made
 
 
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    try:
+        from training.evaluation.bootstrap import Bootstrap
+        from training.evaluation.describers import open_describer
+        from training.evaluation.descriptor_cache import DescriptorCache
+        from training.evaluation.page import write_page
+        from training.evaluation.protocols import open_protocol
+        from training.evaluation.rerank import open_reranker
+        from training.evaluation.results import evaluate, write_results
+        from training.evaluation.tables import footnotes, report
+
+        # everything is opened before anything is described: a wrong path is known at once, not after hours
+        describers = [open_describer(model) for model in options.models]
+        protocols = [open_protocol(text) for text in options.on]
+        reranker = open_reranker(options.rerank, options.rerank_top) if options.rerank else None
+        cache, bootstrap = DescriptorCache(options.cache, options.batch), Bootstrap(options.resamples, options.seed)
+        evaluations = []
+        for protocol in protocols:
+            evaluations.append(evaluate(describers, protocol, cache, bootstrap, reranker))
+            print(report(evaluations[-1]), end="\n\n")
+        print(*footnotes(evaluations, bootstrap), sep="\n")
+        if options.out:
+            created = datetime.now().astimezone().isoformat(timespec="minutes")
+            results, page = options.out / "results.json", options.out / "index.html"
+            write_results(results, evaluations, bootstrap, created)
+            write_page(page, evaluations, bootstrap, created)
+            print(f"wrote {results} and {page}")
+    except VprError as error:
+        raise SystemExit(f"evaluate: {error}") from error
 
 
 if __name__ == "__main__":

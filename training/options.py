@@ -63,6 +63,17 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
     return parsed
 
 
+def differences(first: Any, second: Any, key: str = "") -> list[str]:
+    """The dotted keys where two plain recipes differ."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        keys = list(first) + [k for k in second if k not in first]
+        return [d for k in keys for d in differences(first.get(k), second.get(k), f"{key}.{k}" if key else k)]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = enumerate(zip(first, second, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{key}.{i}")]
+    return [] if first == second else [key]
+
+
 def _override(content: Any, key: str, value: Any) -> None:
     *parents, last = key.split(".")
     at = content

@@ -9,21 +9,26 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from training.data.readers.rendered import Rendered
-from vpr_ros.images import read_image, resize
-
 WORLDS, APPEARANCES, STEP_M = (300, 301), 4, 30.0
 COUNT = 32
 WIDTH, HEIGHT = 320, 240
 
 
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("out", type=Path, help="the folder to fill")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the folder to fill")
-    out = parser.parse_args(arguments).out
+    out = parser().parse_args(arguments).out
+
+    import cv2
+    import numpy as np
+
+    from training.data.readers.rendered import Rendered
+    from vpr_ros.images import read_image, resize
+
     worlds = Rendered(seeds=WORLDS, appearances=APPEARANCES, step_m=STEP_M).read(Path())
     paths = [path for world in worlds for path in world.paths]
     out.mkdir(parents=True, exist_ok=True)

@@ -9,14 +9,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from training.data.catalog import SourceOptions
+from training.attention.guidance import Guidance
+from training.catalog import SourceOptions
 from training.data.sampling import AnySampling, Groups
 from training.distillation import Distillation
-from training.guidance import Guidance
 from training.losses import AnyLoss, GradedContrastive
 from training.models.place_network import NetworkOptions
 from training.options import Options, read_yaml
 
+LOCAL = ("data_root", "cache", "loop.workers", "loop.checkpoint_every", "loop.accelerator")
+"""What may differ when a run is resumed: nothing that changes a loss."""
 WITH_MASK = ("deattention", "crn")
 """Attention whose mask can be guided."""
 
@@ -127,7 +129,7 @@ class Recipe(Options):
     @model_validator(mode="after")
     def _distils_into_a_start(self) -> Self:
         if self.distillation and self.start is None:
-            raise ValueError("distillation is a second stage: say with `start` which trained network learns")
+            raise ValueError("distillation is a second stage: `start` names the trained network that learns")
         return self
 
 
@@ -137,14 +139,3 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] = MappingProxyType({}))
     Raises ConfigError naming the file and the key at fault.
     """
     return Recipe.checked(read_yaml(path, overrides), str(path))
-
-
-def differences(first: Any, second: Any, key: str = "") -> list[str]:
-    """The dotted keys where two plain recipes differ."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        keys = list(first) + [k for k in second if k not in first]
-        return [d for k in keys for d in differences(first.get(k), second.get(k), f"{key}.{k}" if key else k)]
-    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
-        pairs = enumerate(zip(first, second, strict=True))
-        return [d for i, (a, b) in pairs for d in differences(a, b, f"{key}.{i}")]
-    return [] if first == second else [key]

@@ -7,7 +7,7 @@
     python -m training.segment leftImg8bit/train --labels gtFine/train --table cityscapes_ids --out labels
 
 Every image under the folder gets a small grey PNG of class ids in the same place under --out. A run that was interrupted
-goes on where it stopped. The table says what the ids mean: one of training/semantics/tables, or a YAML file of that form.
+goes on where it stopped. The table says what the ids mean: one of training/data/class_tables, or a YAML file of that form.
 
 What other networks take and answer: one image as uint8 (1, H, W, 3), or as float (1, 3, H, W) or (1, H, W, 3) normalised by
 --mean and --std; logits with the classes before or after the sides, or a label map. A network that takes any size gets
@@ -18,64 +18,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
+from training.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from vpr_ros.errors import ConfigError, VprError
 
-from training.models.backbones import IMAGENET_MEAN, IMAGENET_STD
-from training.semantics.classes import IDS, ClassTable, read_label_map, read_table
-from training.semantics.label_maps import LabelMapFolder
-from training.semantics.labelled import images_under
-from training.semantics.onnx_segmenter import OnnxFile, OnnxSegmenter, Size
-from training.semantics.preview import write_preview
-from training.semantics.segmenters import LabelImages, Segmenter, TransformersSegmenter
-from vpr_ros.errors import ConfigError, ImageError, VprError
-
-
-def segment(
-    images: Sequence[Path], segmenter: Segmenter, table: ClassTable, folder: LabelMapFolder, scale: float
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Make the label maps that are not there yet: (256,) pixels of each class id in all, and why images were left out.
-
-    Raises SourceError for a class id that the table lacks, ModelError and TrainingError as the segmenter and disk do.
-    """
-    folder.check_names(images)
-    pixels, failures = np.zeros(IDS, np.int64), []
-    for image in tqdm(images, desc="segmenting", unit="image", disable=None):
-        file = folder.file(image)
-        try:
-            if file.exists():
-                labels = read_label_map(file)
-            else:
-                labels = segmenter.label_map(image, scale)
-                table.check_ids(labels, image)
-                folder.write(image, labels)
-        except ImageError as error:
-            failures.append(str(error))
-            continue
-        pixels += np.bincount(labels.ravel(), minlength=IDS)
-    return pixels, failures
-
-
-def share_lines(pixels: NDArray[np.int64], table: ClassTable) -> Iterable[str]:
-    """Shares of the clusters, each followed by those of its classes."""
-    total = max(1, pixels.sum())
-    clusters = {semantic.cluster for semantic in table.classes.values()}
-    classes = {cluster: [n for n, one in table.classes.items() if one.cluster == cluster] for cluster in clusters}
-    for cluster, ids in sorted(classes.items(), key=lambda item: -pixels[item[1]].sum()):
-        yield f"{pixels[ids].sum() / total:7.2%}  {cluster}"
-        for number in sorted(ids, key=lambda number: -pixels[number]):
-            if pixels[number]:
-                yield f"{pixels[number] / total:18.2%}  {table.classes[number].name}"
+if TYPE_CHECKING:
+    from training.semantics.segmenters import Segmenter
 
 
 def open_segmenter(options: argparse.Namespace) -> tuple[Segmenter, str]:
-    """What the command line asks for, and the name of its table. Raises ModelError and ConfigError."""
+    """What the command line chooses, and the name of its table. Raises ModelError and ConfigError."""
+    from training.data.classes import read_table
+    from training.semantics.onnx_segmenter import OnnxSegmenter, SegmentationFile
+    from training.semantics.segmenters import LabelImages, TransformersSegmenter
+
     if options.model:
-        file = OnnxFile.open(options.model)
+        file = SegmentationFile.open(options.model)
         name = required(options.table or file.metadata.get("table"))
         mean, std = tuple(options.mean), tuple(options.std)
         how = {"size": options.size, "mean": mean, "std": std, "channels": options.channels}
@@ -91,7 +52,7 @@ def required(table: str | None) -> str:
     return table
 
 
-def parse_size(text: str) -> Size:
+def parse_size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as 1024x512")
@@ -109,29 +70,33 @@ def parse_scale(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("images", type=Path, help="folder of images; those in folders below it count too")
-    source = options.add_mutually_exclusive_group(required=True)
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("images", type=Path, help="folder of images; those in folders below it count too")
+    source = made.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", type=Path, metavar="FILE.onnx", help="segmentation network")
     source.add_argument("--transformers", metavar="NAME", help="Hugging Face model: its name or a folder")
     source.add_argument("--labels", type=Path, metavar="FOLDER", help="label images that exist, of the same names")
-    options.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the label maps go")
-    options.add_argument("--table", help="what the class ids mean (default: what the ONNX file says of itself)")
-    options.add_argument("--scale", type=parse_scale, default=0.25, help="size of a label map (default: a quarter)")
-    options.add_argument(
-        "--preview", type=Path, metavar="FILE.png", help="some images with their label maps, to look at"
-    )
-    network = options.add_argument_group("how an ONNX file wants its images, where it does not say so itself")
+    made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the label maps go")
+    made.add_argument("--table", help="what the class ids mean (default: what the ONNX file says of itself)")
+    made.add_argument("--scale", type=parse_scale, default=0.25, help="size of a label map (default: a quarter)")
+    made.add_argument("--preview", type=Path, metavar="FILE.png", help="some images with their label maps, to look at")
+    network = made.add_argument_group("how an ONNX file wants its images, where it does not say so itself")
     network.add_argument("--size", type=parse_size, metavar="WxH", help="where it takes any size: about so many pixels")
     network.add_argument("--mean", type=float, nargs=3, default=IMAGENET_MEAN, help="of pixels in 0..1 (ImageNet's)")
     network.add_argument("--std", type=float, nargs=3, default=IMAGENET_STD, help="of pixels in 0..1 (ImageNet's)")
     network.add_argument("--channels", choices=("rgb", "bgr"), default="rgb", help="their order (default: rgb)")
-    return options
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
+        from training.data.classes import read_table
+        from training.semantics.label_map_folder import LabelMapFolder
+        from training.semantics.labelled import images_under
+        from training.semantics.preview import write_preview
+        from training.semantics.segmentation import segment, share_lines
+
         images = [
             path for path in images_under(options.images) if options.out.absolute() not in path.absolute().parents
         ]

@@ -40,12 +40,12 @@ class PlaceModel:
     content: bytes
 
     @classmethod
-    def open(cls, path: str | Path) -> PlaceModel:
-        """Read and check a model file.
+    def open(cls, path: str | Path = "") -> PlaceModel:
+        """Read and check a model file; of an empty path the model that ships with vpr_ros, as `model.path` means it.
 
         Raises ModelError if it is missing, is no ONNX model, was not exported for vpr_ros, or breaks the contract above.
         """
-        path = Path(path).expanduser()
+        path = Path(path).expanduser() if path else shipped_model()
         try:
             content = path.read_bytes()
         except OSError as error:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, open_engine
+from vpr_ros.engines.backend import Engine
+from vpr_ros.engines.open import open_engine
 from vpr_ros.errors import FrameOrderError, SourceError
 from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol

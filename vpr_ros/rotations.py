@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Matrix = NDArray[np.float64]
 
+BODY_FROM_OPTICAL: Matrix = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Of a camera that looks along its body (REP 103): x forward, y left, z up from x right, y down, z forward."""
+
 
 def quaternion_to_matrix(quaternion: ArrayLike) -> Matrix:
     """(4,) x y z w -> (3, 3). Raises ValueError where its length is zero or not finite."""

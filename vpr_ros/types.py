@@ -49,7 +49,7 @@ _REASONS = {
     MatchStatus.AMBIGUOUS: "another place in the map looks about as similar",
     MatchStatus.INCONSISTENT: "the queries just before did not point to this place",
     MatchStatus.GEOMETRY: "too few local features agree on one camera motion",
-    MatchStatus.ODOMETRY: "odometry says that the robot cannot be there",
+    MatchStatus.ODOMETRY: "odometry rules out that the robot is there",
     MatchStatus.COOLDOWN: "a closure was published moments ago",
 }
 

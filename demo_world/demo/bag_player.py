@@ -13,9 +13,10 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from vpr_ros.bags.base import Message
+from vpr_ros.bags.reader import Bag
 from vpr_ros.errors import SourceError
 from vpr_ros.ros.messages import stamp_ns
-from vpr_ros.sources.rosbag import Bag, Message
 
 KINDS: dict[str, type] = {
     "sensor_msgs/msg/Image": Image,

@@ -13,10 +13,10 @@ import pytest
 from fake_backends import FakeBackend
 from small_worlds import save_grid_model, texture
 
-from vpr_ros import benchmark
-from vpr_ros.benchmark.table import Table
 from vpr_ros.cli import benchmark as command
 from vpr_ros.config import EngineConfig
+from vpr_ros.engines.benchmark import run as run_module
+from vpr_ros.engines.benchmark.table import Table
 from vpr_ros.errors import ConfigError, ModelError, SourceError
 
 
@@ -25,11 +25,11 @@ def run(tmp_path: Path, grid_model_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The command on the grid model without processes: ONNX Runtime in the guise of a backend, another that is missing."""
     known = {"onnxruntime": FakeBackend("onnxruntime"), "tensorrt": FakeBackend("tensorrt", why_missing="no GPU")}
     monkeypatch.setattr(command, "backends_of", lambda cache, engine: known)
-    monkeypatch.setattr(benchmark, "in_process", lambda tell, work, *arguments: work(tell, *arguments))
+    monkeypatch.setattr(run_module, "in_process", lambda progress, work, *arguments: work(progress, *arguments))
 
     def run(*arguments: str) -> int:
         parser = argparse.ArgumentParser(prog="vpr")
-        command.add(parser.add_subparsers(required=True))
+        command.add(parser.add_subparsers(required=True).add_parser("benchmark"))
         model = [] if arguments and arguments[0].endswith(".onnx") else [str(grid_model_path)]
         settings = ["--out", str(tmp_path / "runs"), "--rounds", "5", "--threads", "1"]
         options = parser.parse_args(["benchmark", *model, *settings, *arguments])
@@ -106,7 +106,7 @@ def test_an_interrupt_keeps_the_rows_that_are_done(
             raise KeyboardInterrupt
         return work(tell, *arguments)
 
-    monkeypatch.setattr(benchmark, "in_process", in_process)
+    monkeypatch.setattr(run_module, "in_process", in_process)
     assert run() == 130
     assert "1 of 4 combinations were done" in capsys.readouterr().out
     assert {path.name for path in folder(tmp_path).iterdir()} == {"benchmark.json", "benchmark.md", "benchmark.png"}

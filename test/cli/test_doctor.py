@@ -21,7 +21,7 @@ BAD = Finding("model", Level.ERROR, "cannot be read", "ls -l model.onnx")
 
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser(prog="vpr")
-    doctor.add(parser.add_subparsers(required=True))
+    doctor.add(parser.add_subparsers(required=True).add_parser("doctor"))
     options = parser.parse_args(["doctor", *arguments])
     return options.run(options)
 
@@ -88,7 +88,7 @@ import argparse, sys
 import vpr_ros.cli.doctor as doctor
 doctor.watch_graph = lambda *_: []
 parser = argparse.ArgumentParser()
-doctor.add(parser.add_subparsers())
+doctor.add(parser.add_subparsers().add_parser("doctor"))
 options = parser.parse_args(["doctor", "--json", "--model", {str(tmp_path / "no.onnx")!r}])
 sys.exit(options.run(options))
 """

@@ -6,9 +6,8 @@ import cv2
 import pytest
 from small_worlds import texture
 
-import vpr_ros.cli.engine
 from vpr_ros.cli import main
-from vpr_ros.engines import backends
+from vpr_ros.engines.backends import backends
 from vpr_ros.engines.cache import EngineCache
 
 pytest.importorskip("openvino", reason="an engine to build")
@@ -100,7 +99,7 @@ def test_places_judge_an_engine(arguments: list[str], tmp_path: Path, capsys: py
     assert "recall@1 1.000, the reference's 1.000 on" in said
     recalls = iter([0.5, 1.0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vpr_ros.cli.engine, "recall_at_1", lambda *arguments: next(recalls))
+        patch.setattr("vpr_ros.cli.places.recall_at_1", lambda *arguments: next(recalls))
         status, _, error = run(capsys, *words)
     assert status == 2
     assert "recall@1 0.500, the reference's 1.000" in error

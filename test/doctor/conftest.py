@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fake_machine import GB, Usage
 
-from vpr_ros.doctor import Machine
+from vpr_ros.machine import Machine
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from fake_machine import GB, Usage, assert_bad, put
 
-from vpr_ros.doctor import Finding, Level, Machine
+from vpr_ros.doctor import Finding, Level
 from vpr_ros.doctor.dds import check_dds_profile, check_discovery, check_receive_buffer, check_shared_memory
+from vpr_ros.machine import Machine
 
 
 @pytest.mark.parametrize(

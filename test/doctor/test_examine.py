@@ -9,7 +9,8 @@ from pathlib import Path
 from fake_machine import assert_bad
 
 from vpr_ros.config import Config
-from vpr_ros.doctor import Finding, Level, Machine, checks, examine
+from vpr_ros.doctor import Finding, Level, checks, examine
+from vpr_ros.machine import Machine
 from vpr_ros.model import PlaceModel
 
 

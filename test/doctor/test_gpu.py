@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 
+import pytest
 from fake_machine import alone, assert_bad, module, package, put
 
-from vpr_ros.doctor import Finding, Level, Machine
-from vpr_ros.doctor.gpu import check_cuda, check_tensorrt, cuda_facts
-from vpr_ros.doctor.machine import ProcessFailed
+from vpr_ros.doctor import Finding, Level
+from vpr_ros.doctor.gpu import check_cuda, check_tensorrt, check_tensorrt_rtx, cuda_facts
+from vpr_ros.machine import Machine, ProcessFailed
 
 NO_DRIVER = {"driver": "", "error": 0, "devices": []}
 GPU = {"driver": "12.6", "error": 0, "devices": ["Orin sm_87"]}
@@ -44,10 +45,14 @@ class FakeCuda:
         return 0
 
 
-def test_cuda_facts_of_a_gpu_of_a_driver_that_fails_and_of_none() -> None:
-    assert cuda_facts(lambda _: FakeCuda()) == {"driver": "12.6", "error": 0, "devices": ["Orin sm_87"]}
-    assert cuda_facts(lambda _: FakeCuda(803)) == {"driver": "12.6", "error": 803, "devices": []}
-    assert cuda_facts(lambda name: ctypes.CDLL(f"/nowhere/{name}"))["driver"] == ""
+def test_cuda_facts_of_a_gpu_of_a_driver_that_fails_and_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for open_driver, facts in (
+        (lambda: FakeCuda(), {"driver": "12.6", "error": 0, "devices": ["Orin sm_87"]}),
+        (lambda: FakeCuda(803), {"driver": "12.6", "error": 803, "devices": []}),
+        (lambda: ctypes.CDLL("/nowhere/libcuda.so.1"), NO_DRIVER),
+    ):
+        monkeypatch.setattr("vpr_ros.nvidia_driver._open_driver", open_driver)
+        assert cuda_facts() == facts
 
 
 class Answering(Machine):
@@ -87,7 +92,7 @@ def test_cuda(machine: Machine) -> None:
 def test_cuda_on_a_jetson(machine: Machine) -> None:
     put(machine, "etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 1\n")
     assert_bad(check_cuda(answering(machine, NO_DRIVER)), Level.WARNING, "Jetson R36", "nvidia-jetpack")
-    assert check_cuda(answering(machine, GPU)).found == "driver for CUDA 12.6: Orin sm_87 (Jetson R36 (release))"
+    assert check_cuda(answering(machine, GPU)).found == "driver for CUDA 12.6: Orin sm_87 (Jetson R36.4.0 (JetPack 6))"
     put(machine, ".dockerenv")
     assert_bad(check_cuda(answering(machine, NO_DRIVER)), Level.WARNING, "Jetson", "--runtime nvidia")
 
@@ -116,3 +121,45 @@ def test_tensorrt_that_a_gpu_misses(machine: Machine) -> None:
     package(machine, "pycuda", "2024.1")
     fine = check_tensorrt(answering(machine, GPU | {"tensorrt": "10.3.0"}))
     assert fine == Finding("tensorrt", Level.OK, "tensorrt 10.3.0, pycuda 2024.1; imports as 10.3.0")
+
+
+RTX = {"version": "1.7.1", "capabilities": ["sm75", "sm89"]}
+
+
+def test_tensorrt_rtx_that_is_not_installed_matters_only_if_it_is_wanted(machine: Machine) -> None:
+    machine = alone(machine)
+    assert check_tensorrt_rtx(machine).level is Level.OK
+    assert_bad(check_tensorrt_rtx(machine, "tensorrt_rtx"), Level.WARNING, "not installed", "pip install tensorrt-rtx")
+    put(machine, "etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 1\n")
+    assert_bad(check_tensorrt_rtx(machine, "tensorrt_rtx"), Level.WARNING, "not installed", "engine.backend=auto")
+
+
+def test_tensorrt_rtx_names_the_gpus_that_it_supports(machine: Machine) -> None:
+    module(machine, "tensorrt_rtx", "")
+    for devices, backend, level, said in (
+        (
+            [],
+            "tensorrt_rtx",
+            Level.OK,
+            "1.7.1, supports sm75, sm89; there is no GPU that answers: it builds for others only",
+        ),
+        (
+            ["RTX 4090 sm_89", "H200 sm_90"],
+            "auto",
+            Level.OK,
+            "1.7.1, supports sm75, sm89, also this GPU (RTX 4090 sm_89)",
+        ),
+        (["H200 sm_90"], "auto", Level.OK, "1.7.1, supports sm75, sm89, not this GPU (H200 sm_90)"),
+        (["H200 sm_90"], "tensorrt_rtx", Level.WARNING, "1.7.1, supports sm75, sm89, not this GPU (H200 sm_90)"),
+    ):
+        finding = check_tensorrt_rtx(answering(machine, NO_DRIVER | RTX | {"devices": devices}), backend)
+        assert (finding.level, finding.found) == (level, said)
+    no_pycuda = answering(machine, GPU | RTX | {"devices": ["RTX 4090 sm_89"], "pycuda": "No module named 'pycuda'"})
+    assert_bad(check_tensorrt_rtx(no_pycuda), Level.WARNING, "No module named 'pycuda'", "pip install pycuda")
+
+
+def test_tensorrt_rtx_is_really_asked(machine: Machine) -> None:
+    module(machine, "tensorrt_rtx", "__version__ = '1.8.0'\nclass ComputeCapability: CURRENT, SM120, SM86 = 0, 2, 1")
+    assert "1.8.0, supports sm86, sm120" in check_tensorrt_rtx(machine).found
+    module(machine, "tensorrt_rtx", "raise ImportError('libtensorrt_rtx.so.1: cannot open shared object file')")
+    assert_bad(check_tensorrt_rtx(machine), Level.WARNING, "libtensorrt_rtx.so.1", "pip install tensorrt-rtx-cu13")

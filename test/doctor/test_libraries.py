@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from fake_machine import assert_bad, module, package
 
-from vpr_ros.doctor import Level, Machine
+from vpr_ros.doctor import Level
 from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.machine import Machine
 
 
 def test_opencv_here_is_fine(machine: Machine) -> None:

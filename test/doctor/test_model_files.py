@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from fake_machine import assert_bad, module, put
 
-from vpr_ros.config import Config
-from vpr_ros.doctor import Finding, Level, Machine
-from vpr_ros.doctor.model_files import check_engines, check_map, check_model, engine_folder
-from vpr_ros.engines import backends
+from vpr_ros.doctor import Finding, Level
+from vpr_ros.doctor.model_files import check_engines, check_map, check_model
+from vpr_ros.engines.backends import backends
 from vpr_ros.engines.cache import EngineCache, Key
+from vpr_ros.machine import Machine
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Keyframe, KeyframeRef, Thumbnail
@@ -34,15 +32,6 @@ def test_engine_files(machine: Machine, grid_model: PlaceModel, tmp_path: Path) 
     assert "damaged" in check_engines(machine, str(cache.folder)).found
     module(machine, "onnxruntime", "import os; os.abort()")
     assert_bad(check_engines(machine, str(cache.folder)), Level.WARNING, "SIGABRT", "vpr engine check")
-
-
-def test_engine_folder_is_where_the_cache_is(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for users in ("", str(tmp_path)):
-        monkeypatch.setenv("XDG_CACHE_HOME", users)
-        here = replace(machine, environment={"XDG_CACHE_HOME": users})
-        for folder in ("", str(tmp_path / "mine"), "~/mine"):
-            config = Config().with_values({"engine.cache": folder})
-            assert engine_folder(here, config).expanduser() == EngineCache(folder).folder
 
 
 def test_model(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None:

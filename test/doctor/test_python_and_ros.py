@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from fake_machine import alone, assert_bad, module, put
 
-from vpr_ros.doctor import Level, Machine
+from vpr_ros.doctor import Level
 from vpr_ros.doctor.python_and_ros import check_python, check_ros
+from vpr_ros.machine import Machine
 
 
 def test_python_is_new_enough(machine: Machine) -> None:

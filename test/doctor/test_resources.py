@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from fake_machine import GB, Usage, assert_bad, put
 
-from vpr_ros.doctor import Level, Machine
+from vpr_ros.doctor import Level
 from vpr_ros.doctor.resources import check_cpu, check_folder, check_memory
+from vpr_ros.machine import Machine
 
 
 def meminfo(machine: Machine, available_mb: int) -> None:

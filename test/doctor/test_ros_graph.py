@@ -10,8 +10,8 @@ import pytest
 from fake_machine import alone, assert_bad, module, put
 
 from vpr_ros.config import Config
-from vpr_ros.doctor import Level, Machine, ros_graph, watch_graph
-from vpr_ros.doctor.machine import ProcessFailed
+from vpr_ros.doctor import Level, ros_graph, watch_graph
+from vpr_ros.machine import Machine, ProcessFailed
 
 
 def test_without_rclpy_the_graph_is_one_skipped_line(machine: Machine) -> None:

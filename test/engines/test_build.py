@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from fake_backends import FakeBackend
 
-from vpr_ros.engines import open_reference
 from vpr_ros.engines.backend import BuildOptions, Engine
-from vpr_ros.engines.build import RECALL_LOSS, Builder, Recall
+from vpr_ros.engines.build import Builder
 from vpr_ros.engines.cache import EngineCache
+from vpr_ros.engines.facts import RECALL_LOSS, Recall
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
 

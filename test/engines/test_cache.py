@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpr_ros.engines.cache import EngineCache, Entry, Key
+from vpr_ros.engines.cache import EngineCache, Entry, Key, cache_folder
 from vpr_ros.errors import EngineError
 
 KEY = Key("grid", "0123456789abcdef", "tensorrt", {"library": "TensorRT 10.3", "device": "Orin"}, "fp16", 2, (48, 64))
@@ -124,3 +124,12 @@ def test_the_cache_is_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert EngineCache().folder == tmp_path / "vpr_ros" / "engines"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert EngineCache().folder == Path.home() / ".cache" / "vpr_ros" / "engines"
+
+
+def test_the_folder_is_the_user_s_or_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/robot")
+    for users, expected in (("", "/home/robot/.cache/vpr_ros/engines"), (str(tmp_path), f"{tmp_path}/vpr_ros/engines")):
+        assert cache_folder("", {"XDG_CACHE_HOME": users}) == Path(expected)
+        monkeypatch.setenv("XDG_CACHE_HOME", users)
+        assert EngineCache().folder == Path(expected)
+        assert cache_folder("~/mine", {"XDG_CACHE_HOME": users}) == Path("/home/robot/mine")

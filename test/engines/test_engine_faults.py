@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine_faults import FAULTS, Row, table
+from engine_faults import FAULTS, Outcome, table
 from small_worlds import texture
 
 UNANSWERED = {"model file cut short"}
@@ -14,12 +14,12 @@ SILENT = {"model file replaced while the node runs"}
 
 
 @pytest.fixture(scope="module")
-def rows(grid_model_path: Path) -> dict[str, Row]:
+def rows(grid_model_path: Path) -> dict[str, Outcome]:
     return {row.fault: row for row in table(grid_model_path, [texture(i, 64, 48) for i in range(4)])}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_frames_are_answered_as_the_reference_would(rows: dict[str, Row], fault: str) -> None:
+def test_frames_are_answered_as_the_reference_would(rows: dict[str, Outcome], fault: str) -> None:
     row = rows[fault]
     assert (row.answered, row.is_reference) == ((0, False) if fault in UNANSWERED else (4, True))
     assert bool(row.said) == (fault not in SILENT)

@@ -7,8 +7,8 @@ import pytest
 from fake_backends import FakeBackend, FakeEngine
 from masked_models import save_masked_grid_model
 
-from vpr_ros.engines import open_reference
 from vpr_ros.engines.fallback import FallbackEngine
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
 

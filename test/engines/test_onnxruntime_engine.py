@@ -126,7 +126,7 @@ def gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     module = onnxruntime_engine.onnxruntime
     monkeypatch.setattr(module, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(module, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
-    monkeypatch.setattr(onnxruntime_engine, "NvidiaDriver", lambda: None)
+    monkeypatch.setattr(onnxruntime_engine, "usable_driver", lambda: None)
     (tmp_path / "capi").mkdir()
     return tmp_path
 

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from fake_backends import FakeBackend
 
-import vpr_ros.engines
 from vpr_ros.config import BACKENDS, EngineConfig
-from vpr_ros.engines import backends, builder_of, fitted, misfits, open_engine, open_reference
+from vpr_ros.engines.backend import Engine
+from vpr_ros.engines.backends import backends
+from vpr_ros.engines.build import Builder
 from vpr_ros.engines.cache import EngineCache, Key
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend
+from vpr_ros.engines.misfits import misfits
+from vpr_ros.engines.open import builder_of, fitted, open_engine, open_reference
+from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.errors import ConfigError, ModelError
 from vpr_ros.model import PlaceModel
 
@@ -21,7 +24,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeBackend]:
     """What `backends` finds: nothing but what a test puts in."""
     found: dict[str, FakeBackend] = {}
-    monkeypatch.setattr(vpr_ros.engines, "backends", lambda cache, *how: found)
+    monkeypatch.setattr("vpr_ros.engines.backends.backends", lambda cache, *how: found)
     return found
 
 
@@ -46,7 +49,7 @@ def test_the_reference_is_opened_at_once(
     def never(*arguments: object) -> None:
         raise AssertionError("nothing has to be built")
 
-    monkeypatch.setattr(vpr_ros.engines, "builder_of", never)
+    monkeypatch.setattr("vpr_ros.engines.open.builder_of", never)
     assert open_engine(grid_model, with_backend(config, "onnxruntime")).name == "onnxruntime"
 
 
@@ -106,12 +109,12 @@ def remember_speeds(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, float]) -
     """Let engines be as fast as a test says, compared with the reference; what was measured, in order."""
     measured: list[str] = []
 
-    def take_turns(engine: object, reference: object, images: object) -> tuple[float, float]:
+    def speed(builder: Builder, engine: Engine) -> tuple[float, float]:
         name = engine.name.removesuffix(" engine")
         measured.append(name)
         return 1.0, speeds[name]
 
-    monkeypatch.setattr("vpr_ros.engines.build.take_turns", take_turns)
+    monkeypatch.setattr(Builder, "_speed", speed)
     return measured
 
 
@@ -164,7 +167,7 @@ def test_engines_are_checked_on_the_user_s_images_or_on_ours(grid_model: PlaceMo
 
 
 def test_an_installation_without_images_says_so(grid_model: PlaceModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vpr_ros.engines, "shared_files", lambda pattern: [])
+    monkeypatch.setattr("vpr_ros.engines.open.shared_files", lambda pattern: [])
     with pytest.raises(ModelError, match=r"no images to check engines with; set engine.images"):
         fitted(grid_model, ())
 

@@ -10,12 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.closure_files import (
-    OdometryPath,
-    format_stamp,
-    write_g2o,
-    write_pairs,
-)
+from vpr_ros.evaluation.closure_files import OdometryPath, format_stamp, write_g2o, write_pairs
 from vpr_ros.types import FrameRef, KeyframeRef, MatchStatus, PlaceMatch, Verification
 
 VECTORS = st.tuples(*[st.floats(-4, 4)] * 3).map(np.array)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from small_worlds import texture
 
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend
-from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend
+from vpr_ros.engines.tensorrt.backend import TensorRtBackend
+from vpr_ros.engines.tensorrt.rtx import TensorRtRtxBackend
 from vpr_ros.model import PlaceModel, shipped_model
 
 

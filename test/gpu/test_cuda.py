@@ -19,10 +19,11 @@ from fake_tensorrt import tensorrt as imitation
 from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import BuildOptions
-from vpr_ros.engines.nvidia_driver import NvidiaDriver
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend, TensorRtEngine
+from vpr_ros.engines.tensorrt.backend import TensorRtBackend
+from vpr_ros.engines.tensorrt.engine import TensorRtEngine
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
+from vpr_ros.nvidia_driver import usable_driver
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pycuda", reason="pycuda is not installed")
@@ -130,8 +131,8 @@ def expected(images: NDArray[np.uint8], weight: Any) -> NDArray[np.float32]:
 
 def test_the_driver_names_the_gpu() -> None:
     major, minor = torch.cuda.get_device_capability()
-    assert NvidiaDriver().device() == f"{torch.cuda.get_device_name()} sm_{major}{minor}"
-    assert NvidiaDriver().version().startswith("CUDA ")
+    assert usable_driver().device() == f"{torch.cuda.get_device_name()} sm_{major}{minor}"
+    assert usable_driver().version().startswith("CUDA ")
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, BATCH, BATCH + 1, 3 * BATCH + 2])
@@ -148,14 +149,14 @@ def test_graphs_are_recorded_and_answer_for_new_images(
     for size in (1, BATCH, 1, 3, BATCH, 1):
         for shown in (images[:size], images[-size:]):
             np.testing.assert_allclose(engine.describe(shown), expected(shown, weight), atol=1e-5)
-    assert {size for size, run in engine._gpu._runs.items() if run.graph} == {1, BATCH}, "no graph was recorded"
+    assert {size for size, run in engine._execution._runs.items() if run.graph} == {1, BATCH}, "no graph was recorded"
 
 
 def test_a_graph_without_the_network_is_not_taken(
     engine: TensorRtEngine, images: NDArray[np.uint8], weight: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a library runs outside the recording, as on a stream of its own, does not repeat with the graph."""
-    enqueue, driver = engine._gpu._enqueue, engine._gpu._driver
+    enqueue, driver = engine._execution._enqueue, engine._execution._driver
     recording: list[bool] = []
 
     def call(function: str, *arguments: Any) -> None:
@@ -165,14 +166,14 @@ def test_a_graph_without_the_network_is_not_taken(
     def without_network(run: Any, size: int) -> None:
         if not (recording and recording[0]):
             return enqueue(run, size)
-        for buffer in engine._gpu._buffers[1:]:
-            engine._gpu._cuda.memcpy_dtoh_async(buffer.host[:size], buffer.device, engine._gpu._stream)
+        for buffer in engine._execution._buffers[1:]:
+            engine._execution._cuda.memcpy_dtoh_async(buffer.host[:size], buffer.device, engine._execution._stream)
 
-    monkeypatch.setattr(engine._gpu, "_driver", types.SimpleNamespace(call=call))
-    monkeypatch.setattr(engine._gpu, "_enqueue", without_network)
+    monkeypatch.setattr(engine._execution, "_driver", types.SimpleNamespace(call=call))
+    monkeypatch.setattr(engine._execution, "_enqueue", without_network)
     np.testing.assert_allclose(engine.describe(images[:1]), expected(images[:1], weight), atol=1e-5)
     np.testing.assert_allclose(engine.describe(images[1:2]), expected(images[1:2], weight), atol=1e-5)
-    assert not any(run.graph for run in engine._gpu._runs.values())
+    assert not any(run.graph for run in engine._execution._runs.values())
 
 
 def test_threads_may_share_an_engine(engine: TensorRtEngine, images: NDArray[np.uint8], weight: Any) -> None:
@@ -199,7 +200,7 @@ def test_closing_gives_the_memory_back(engine: TensorRtEngine, images: NDArray[n
         return torch.cuda.mem_get_info()[0]
 
     def live_and_close() -> None:
-        other = engine._gpu._backend.load(engine.model, b"torch", BuildOptions(batch=BATCH))
+        other = engine._execution._backend.load(engine.model, b"torch", BuildOptions(batch=BATCH))
         other.describe(images)
         other.close()
 
@@ -213,5 +214,5 @@ def test_closing_gives_the_memory_back(engine: TensorRtEngine, images: NDArray[n
 
 def test_an_error_of_cuda_is_an_engine_error(engine: TensorRtEngine, images: NDArray[np.uint8]) -> None:
     with pytest.raises(EngineError, match="cuMemFree"):
-        engine._on_worker(lambda: engine._gpu._driver.call("cuMemFree_v2", ctypes.c_void_p(1)))
+        engine._on_worker(lambda: engine._execution._driver.call("cuMemFree_v2", ctypes.c_void_p(1)))
     assert np.isfinite(engine.describe(images[:1])).all()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+from engine_checks import failures
 from numpy.typing import NDArray
 
-from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend, OnnxRuntimeEngine
-from vpr_ros.engines.precision import graph_of
-from vpr_ros.engines.selftest import selftest, text
+from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
 from vpr_ros.model import PlaceModel
 
 
-def test_the_self_test_passes(
-    onnxruntime_gpu: OnnxRuntimeBackend, model: PlaceModel, images: NDArray[np.uint8]
+def test_every_check_passes(
+    onnxruntime_gpu: OnnxRuntimeBackend, model: PlaceModel, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    if model.mask_size is not None:  # the small model, which has nothing to quantise
-        onnxruntime_gpu.precisions = tuple(precision for precision in onnxruntime_gpu.precisions if precision != "int8")
-    reference = OnnxRuntimeEngine(model)
-    result = selftest(
-        model, images, [onnxruntime_gpu], lambda said, share: None, reference=reference, graph_of=graph_of
-    )
-    assert result.passed, text(result)
+    assert failures(onnxruntime_gpu, model, images, tmp_path) == []
 
 
 def test_the_gpu_is_in_the_identity(onnxruntime_gpu: OnnxRuntimeBackend) -> None:

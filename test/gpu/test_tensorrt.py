@@ -1,4 +1,4 @@
-"""The backends of TensorRT and TensorRT for RTX on a GPU. What `vpr engine selftest` checks is not repeated but run."""
+"""The backends of TensorRT and TensorRT for RTX on a GPU. What `vpr benchmark --check` checks is not repeated but run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_checks import failures
 from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import BuildOptions
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeEngine
-from vpr_ros.engines.precision import graph_of
-from vpr_ros.engines.selftest import selftest, text
-from vpr_ros.engines.tensorrt_engine import TensorRtBackend, TensorRtEngine
-from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend
+from vpr_ros.engines.tensorrt.backend import TensorRtBackend
+from vpr_ros.engines.tensorrt.engine import TensorRtEngine
+from vpr_ros.engines.tensorrt.rtx import TensorRtRtxBackend
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
 
@@ -33,11 +33,10 @@ def built(backend: TensorRtBackend, model: PlaceModel, batch: int = 8) -> Tensor
     return backend.load(model, backend.build(model, model.content, options, quiet), options)
 
 
-def test_the_self_test_passes(tensorrt: TensorRtBackend, model: PlaceModel, images: NDArray[np.uint8]) -> None:
-    if model.mask_size is not None:  # the small model, which has nothing to quantise
-        tensorrt.precisions = tuple(precision for precision in tensorrt.precisions if precision != "int8")
-    result = selftest(model, images, [tensorrt], quiet, reference=OnnxRuntimeEngine(model), graph_of=graph_of)
-    assert result.passed, text(result)
+def test_every_check_passes(
+    tensorrt: TensorRtBackend, model: PlaceModel, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    assert failures(tensorrt, model, images, tmp_path) == []
 
 
 def test_recorded_graphs_answer_as_plain_runs(
@@ -45,12 +44,12 @@ def test_recorded_graphs_answer_as_plain_runs(
 ) -> None:
     recording = built(tensorrt, model)
     plain = built(dataclasses.replace(tensorrt, cuda_graphs=False), model)
-    assert plain._gpu._runs == {}
+    assert plain._execution._runs == {}
     for size in (1, 8, 3, 1, 8, 16, 1):
         for shown in (images[:size], images[-size:]):
             assert cosine(recording.describe(shown), plain.describe(shown)) > 0.9999
-    assert {size for size, run in recording._gpu._runs.items() if run.graph} == {1, 8}, "no graph was recorded"
-    assert not any(run.graph for run in plain._gpu._runs.values())
+    assert {size for size, run in recording._execution._runs.items() if run.graph} == {1, 8}, "no graph was recorded"
+    assert not any(run.graph for run in plain._execution._runs.values())
     recording.close()
     plain.close()
 
@@ -136,7 +135,7 @@ def test_closing_gives_the_memory_back(tensorrt: TensorRtBackend, model: PlaceMo
 def _memory(engine: TensorRtEngine) -> tuple[int, int]:
     import pycuda.driver
 
-    with engine._gpu._current():
+    with engine._execution._current():
         return pycuda.driver.mem_get_info()
 
 

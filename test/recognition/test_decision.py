@@ -6,13 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_ros.config import Config, MatchConfig, OdometryConfig, VerificationConfig
-from vpr_ros.recognition.decision import (
-    cooldown_status,
-    is_ambiguous,
-    motion_status,
-    retrieval_status,
-    rigid_status,
-)
+from vpr_ros.recognition.decision import cooldown_status, is_ambiguous, motion_status, retrieval_status, rigid_status
 from vpr_ros.recognition.matching import Now
 from vpr_ros.types import Keyframe, KeyframeRef, MatchStatus, OdometryFix, PlaceMatch, Pose, Verification
 

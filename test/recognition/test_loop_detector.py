@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from small_worlds import texture
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, describe_image, describe_image_with_mask, open_reference
+from vpr_ros.engines.backend import Engine
+from vpr_ros.engines.describe import describe_image, describe_image_with_mask
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ConfigError, FrameOrderError, ModelError
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector

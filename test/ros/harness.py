@@ -45,6 +45,7 @@ class NodeUnderTest:
         arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
         command = [sys.executable, "-m", "vpr_ros.ros.vpr_node", "--ros-args", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._is_active_at_start = parameters.get("node.autostart", True)
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -52,7 +53,7 @@ class NodeUnderTest:
 
     def __enter__(self) -> NodeUnderTest:
         """Waits until the node is active and both sides know each other: DDS drops what is said before."""
-        if self.process.poll() is None:
+        if self.process.poll() is None and self._is_active_at_start:
             heard = [s.topic_name for s in self.ears.subscriptions if s.topic_name.startswith("/vpr/")]
             wait_until(
                 lambda: self.process.poll() is not None or all(map(self.ears.count_publishers, heard)),

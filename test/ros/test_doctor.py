@@ -19,7 +19,8 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
 
 from vpr_ros.config import Config
-from vpr_ros.doctor import Finding, Level, Machine, watch_graph
+from vpr_ros.doctor import Finding, Level, watch_graph
+from vpr_ros.machine import Machine
 from vpr_ros.ros.doctor import graph_finding, type_findings
 from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
 from vpr_ros.ros.doctor.graph import Endpoint, Graph, Stream, VprNode

@@ -13,8 +13,8 @@ from cv_bridges import ABORTS, ENCODINGS, install
 from harness import image_msg
 
 from vpr_ros.config import Config, NodeConfig
-from vpr_ros.doctor.machine import Machine
 from vpr_ros.errors import ConfigError
+from vpr_ros.machine import Machine
 from vpr_ros.ros.open_decoder import open_decoder
 
 

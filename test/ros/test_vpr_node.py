@@ -28,7 +28,7 @@ from visualization_msgs.msg import MarkerArray
 from vpr_msgs.msg import KeyframeRef
 from vpr_msgs.srv import LoadMap, SaveMap
 
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.images import decode_compressed
 from vpr_ros.replay import replay

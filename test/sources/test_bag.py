@@ -10,11 +10,12 @@ import struct
 
 import numpy as np
 import pytest
+import zstandard
 
-from vpr_ros.bags import TYPESTORE, BagWriter
+from vpr_ros.bags.reader import Bag
+from vpr_ros.bags.writer import TYPESTORE, BagWriter
 from vpr_ros.errors import SourceError
 from vpr_ros.sources import BagSource, FolderSource, open_source
-from vpr_ros.sources.rosbag import Bag
 from vpr_ros.types import Camera
 
 STORAGES = ("sqlite3", "mcap")
@@ -370,8 +371,6 @@ def test_wherever_a_bag_is_cut_no_image_comes_out_half(tmp_path, storage, size, 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_an_mcap_cut_inside_a_compressed_chunk(tmp_path, compression):
     lz4 = pytest.importorskip("lz4.frame")
-    from vpr_ros.sources.rosbag import zstd
-
     path, large = tmp_path / "bag", np.random.default_rng(4).integers(0, 256, (4, 240, 320, 3), np.uint8)
     with BagWriter(path, "mcap") as bag:
         for stamp, image in zip(STAMPS, large, strict=False):
@@ -381,7 +380,7 @@ def test_an_mcap_cut_inside_a_compressed_chunk(tmp_path, compression):
     start = 8 + 9 + struct.unpack_from("<Q", data, 9)[0]  # behind the magic and the header record
     (size,) = struct.unpack_from("<Q", data, start + 9 + 32)
     records = data[start + 9 + 40 : start + 9 + 40 + size]
-    packed = zstd.compress(records) if compression == "zstd" else lz4.compress(records)
+    packed = zstandard.compress(records) if compression == "zstd" else lz4.compress(records)
     body = data[start + 9 : start + 9 + 28] + struct.pack("<I", len(compression)) + compression.encode()
     body += struct.pack("<Q", len(packed)) + packed
     chunk = struct.pack("<BQ", 6, len(body)) + body

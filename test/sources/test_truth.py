@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpr_ros.bags import BagWriter
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.errors import SourceError
 from vpr_ros.sources import BagSource, FolderSource, KittiSource, Source, TumSource, VideoSource, open_source
 from vpr_ros.sources.truth import ClockedTruth, read_truth, runs_of_clock

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import namedtuple
 from dataclasses import replace
 
-from vpr_ros.doctor import Finding, Level, Machine
+from vpr_ros.doctor import Finding, Level
+from vpr_ros.machine import Machine
 
 GB = 2**30
 Usage = namedtuple("Usage", "total used free")  # as shutil's

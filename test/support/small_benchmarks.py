@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from fake_backends import FakeBackend
+from fake_backends import FakeBackend, FakeEngine
 
-from vpr_ros.benchmark.case import Case
-from vpr_ros.benchmark.machine import Machine
-from vpr_ros.benchmark.measure import PERCENTILES
-from vpr_ros.benchmark.row import Measured, Row
-from vpr_ros.benchmark.table import Table
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, Engine, Progress
+from vpr_ros.engines.benchmark.case import Case
+from vpr_ros.engines.benchmark.measure import PERCENTILES
+from vpr_ros.engines.benchmark.row import Measured, Row
+from vpr_ros.engines.benchmark.table import Table
+from vpr_ros.machine import MachineDescription
 from vpr_ros.model import PlaceModel
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
-MACHINE = Machine("Abacus", 4, None, 8.0, "", "", "", "", "Linux", "3.11", 0.1, {"numpy": "2.0"})
+MACHINE = MachineDescription("Abacus", 4, None, 8.0, "", "", "", "", "Linux", "3.11", 0.1, {"numpy": "2.0"})
 
 
 class Told:
@@ -60,6 +60,28 @@ class AbortingBackend(FakeBackend):
     def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
         progress("dividing by zero: why not", None)
         os.abort()
+
+
+@dataclass
+class CrashingAtTheEnd(FakeBackend):
+    """A library that crashes on half of a file."""
+
+    name: str = "crashing"
+    precisions: tuple[str, ...] = ("fp32",)
+
+    def load(self, model: PlaceModel, content: bytes, options: BuildOptions) -> FakeEngine:
+        if len(content) < len(model.content):
+            os.abort()
+        return super().load(model, content, options)
+
+
+@dataclass(frozen=True)
+class Sameness:
+    """In place of a recall: the share of images that an engine tells apart from the first."""
+
+    def __call__(self, engine: Engine) -> float:
+        found = engine.describe(IMAGES)
+        return float(np.mean(found[1:] @ found[0] < 0.999))
 
 
 def go_wrong(tell: Progress, error: Exception) -> None:

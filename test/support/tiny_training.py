@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from small_worlds import texture
 
-from training.checkpoint import save_network
+from training.models.network_file import save_network
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
 

@@ -8,8 +8,8 @@ import pytest
 from engine_builds import NETWORKS, exported, quiet
 
 from vpr_ros.engines.backend import BuildOptions
-from vpr_ros.engines.precision import graph_of
-from vpr_ros.engines.tensorrt_rtx_engine import TensorRtRtxBackend
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.tensorrt.rtx import TensorRtRtxBackend
 
 BACKEND = TensorRtRtxBackend(capabilities=("sm86", "sm89"))
 if reason := BACKEND.cannot_build():

@@ -15,11 +15,11 @@ from small_worlds import texture
 from tiny_training import content
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.checkpoint import load_network
-from training.export import export_file
+from training.export.place_model import export_file
+from training.fitting.run import train
+from training.models.network_file import load_network
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
-from training.train import train
 
 PLACES, SESSIONS = 4, 2
 

@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 from training.data.augment import random_label_view
 from training.data.batch import Targets
+from training.data.feature_masks import UNKNOWN
 from training.data.image_set import ImageSet
 from training.data.inputs import InputFormat, Pixels
 from training.data.sampling import AnySampling, View, targets
 from training.data.source import Source
-from training.guidance import UNKNOWN
 from vpr_ros.errors import ImageError
 
 WORKERS = multiprocessing.get_context("forkserver")
 """A fork of this process would inherit the locks of OpenCV's and OpenMP's threads, and hang. The server has no threads, and
 has imported what workers need when it forks them."""
-WORKERS.set_forkserver_preload(["training.train"])
+WORKERS.set_forkserver_preload(["training.data.batches"])
 DESCRIBED_AT_ONCE = 32
 """Images, where nothing is trained on them."""
 

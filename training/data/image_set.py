@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.semantics.classes import ClassTable, read_label_map
+from training.data.classes import ClassTable, read_label_map
 from vpr_ros.errors import ConfigError, SourceError
 from vpr_ros.types import Camera
 

@@ -1,4 +1,4 @@
-"""What a network sees of an image: its colours, or what its pixels show (METHODS 3.1: the two branches of StructVPR)."""
+"""What a network sees of an image: its colours, or what its pixels show (docs/methods.md 3.1: the two branches of StructVPR)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from training.data.augment import Crop, random_label_view, random_view
+from training.data.classes import NO_CLUSTER, UNKNOWN_ID
 from training.data.image_set import ImageSet
 from training.options import Options
-from training.semantics.classes import NO_CLUSTER, UNKNOWN_ID
 from vpr_ros.images import read_image, resize
 
 Pixels = NDArray[np.uint8]
@@ -45,7 +45,7 @@ class Semantic(Options):
     """The cluster of each pixel's class, from the label maps of a source; a network encodes it as a weighted one-hot map.
 
     `weights` has one entry per cluster, in the order of the channels: how much of it the network sees. The defaults are
-    METHODS 3.5's: static structure counts, what moves does not.
+    docs/methods.md 3.5's: static structure counts, what moves does not.
     """
 
     kind: Literal["semantic"] = "semantic"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from training.data.classes import read_table
 from training.data.image_set import ImageSet, LabelMaps
 from training.options import Options
-from training.semantics.classes import read_table
 from vpr_ros.errors import SourceError
 
 
 class LabelMapsAt(Options):
     """`path`/a/b.png is the label map of the image `images`/a/b.jpg; both folders are relative to the recipe's `data_root`.
 
-    `table` names the classes: `cityscapes`, another table of training/semantics/tables, or a YAML file like them.
+    `table` names the classes: `cityscapes`, another table of training/data/class_tables, or a YAML file like them.
     """
 
     path: Path

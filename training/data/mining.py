@@ -1,4 +1,4 @@
-"""Classical cached mining of hard negatives (NetVLAD; the deep visual geo-localization benchmark; METHODS 2.6)."""
+"""Classical cached mining of hard negatives (NetVLAD; the deep visual geo-localization benchmark; docs/methods.md 2.6)."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Protocol:
+class RetrievalProtocol:
     """An evaluation as the literature names it. `rule` says what a right answer is, for people."""
 
     name: str
@@ -83,7 +83,7 @@ def across_sequences(images: ImageSet, similarity: csr_array) -> Part:
     """
     is_map = images.sequences == images.sequences[0]
     if is_map.all():
-        raise ConfigError(f"{images.name} has one sequence: nothing could be asked of it")
+        raise ConfigError(f"{images.name} has one sequence: no queries are left for it")
     database, queries = np.flatnonzero(is_map), np.flatnonzero(~is_map)
     right = similarity[queries][:, database].tocsr()
     positives = tuple(

@@ -99,7 +99,7 @@ def queries_with(source: Source, pool: Pool, least: int = 1) -> NDArray[np.int64
     found = np.flatnonzero(size >= least)
     if not len(found):
         raise ConfigError(
-            f"{source.images.name}: no image has {least} or more {pool.name}, which the sampling asks for; "
+            f"{source.images.name}: no image has {least} or more {pool.name}, which the sampling needs; "
             "change the sampling or leave this source out"
         )
     return found
@@ -158,7 +158,7 @@ def _queries_of_groups(source: Source) -> NDArray[np.int64]:
 
 
 class Pairs(Options):
-    """GCL's batches (METHODS 1.4): for each query one match, from a pool drawn by `shares`; only these pairs count.
+    """GCL's batches (docs/methods.md 1.4): for each query one match, from a pool drawn by `shares`; only these pairs count.
 
     Three shares are of positives (psi >= 0.5), soft negatives (0 < psi < 0.5) and unrelated images (psi = 0). Two are of
     positives and all negatives (psi < 0.5): the batches of the contrastive baseline. The pool is drawn first and the query
@@ -264,10 +264,10 @@ class Mined:
 
 
 class MinedTriplets(Options):
-    """Tuples of a query, a positive and up to `negatives` hard negatives, mined in rounds (METHODS 2.6, `mining.mine`).
+    """Tuples of a query, a positive and up to `negatives` hard negatives, mined in rounds (docs/methods.md 2.6, `mining.mine`).
 
     A round mines for `refresh_queries` queries among `pool` random images, those nearer than the positive + `margin`.
-    `with_attention` false describes them without it, as the public code of the de-attention paper does (METHODS 2.6).
+    `with_attention` false describes them without it, as the public code of the de-attention paper does (docs/methods.md 2.6).
     Only the triplets of each tuple are asked of a triplet loss; every pair counts for another.
     """
 

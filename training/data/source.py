@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from training.data.image_set import ImageSet
 
 POSITIVE = 0.5
-"""psi from which two images count as one place (METHODS 1.4)."""
+"""psi from which two images count as one place (docs/methods.md 1.4)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""Second-stage training: the student's descriptors are pulled to the teacher's where the teacher knows (METHODS 3.5)."""
+"""Second-stage training: the student's descriptors are pulled to the teacher's where the teacher knows (docs/methods.md 3.5)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from training.checkpoint import load_network
 from training.data.source import Source
-from training.describe import describe
 from training.distillation.samples import GROUPS, Audit, Samples, rank_samples
+from training.models.describe import describe
+from training.models.network_file import load_network
 from training.models.place_network import PlaceNetwork
 from training.options import Options
 from vpr_ros.errors import ConfigError, TrainingError
 
 SELECTIONS = {"all": (1, 2, 3, 4), "D1": (1,), "D2": (2,), "D3": (3,), "S1": (1, 2, 3), "S2": (4,)}
-"""Groups of the ablation (METHODS 3.2). S2 is D4."""
+"""Groups of the ablation (docs/methods.md 3.2). S2 is D4."""
 POSTER_SHARES = (0.0411, 0.5067, 0.1477, 0.3045)
-"""Of D1 to D4 on MSLS, in the poster (METHODS 3.2)."""
+"""Of D1 to D4 on MSLS, in the poster (docs/methods.md 3.2)."""
 
 
 class Distillation(Options):
     """Feature distillation of a frozen teacher, beside the loss of the recipe.
 
     - `teacher`: its network.safetensors;
-    - `samples`: `weighted` by METHODS 3.5, or all of one selection alike: `all`, S1 (selected), S2, D1, D2, D3;
+    - `samples`: `weighted` by docs/methods.md 3.5, or all of one selection alike: `all`, S1 (selected), S2, D1, D2, D3;
     - `shuffled`: the control: each image gets the teacher's descriptor of another image of its source;
-    - `threshold`, `floor`, `temperature`: N, b and T of METHODS 3.5;
+    - `threshold`, `floor`, `temperature`: N, b and T of docs/methods.md 3.5;
     - `factor`: lambda, of the distillation loss beside the other;
     - `align`: turn the teacher's space onto the student's by the best rotation before the first step. No distance between
       the teacher's descriptors changes; without it a student begins by unlearning its own axes.

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from training.data.classes import IDS, VOID, ClassTable, read_label_map
 from training.data.image_set import ImageSet
 from training.data.source import Source
 from training.distillation.distiller import POSTER_SHARES, Distillation, Prepared
 from training.distillation.samples import GROUPS, Samples
-from training.semantics.classes import IDS, VOID, ClassTable, read_label_map
+from training.files import write_whole
 from vpr_ros.errors import ImageError
-from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, RED, STYLE, data_uri, render, svg
-from vpr_ros.images import read_image
+from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, RED, STYLE, data_uri, file_uri, render, svg
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _MEANINGS = (
@@ -39,7 +39,7 @@ _CLUSTER_COLOURS = {
     "sky": "#7cc4f0",
     "dynamic": "#d9345f",
 }
-"""Of METHODS 3.5; the clusters of other tables take matplotlib's tab20."""
+"""Of docs/methods.md 3.5; the clusters of other tables take matplotlib's tab20."""
 _WRITTEN_SHARE = 0.04
 """The least whose bar has room for its number."""
 _RANK_BINS = 28
@@ -70,7 +70,7 @@ def write_page(out: Path, prepared: Prepared, sources: Sequence[Source]) -> Path
         weighting=_weighting_plot(options),
         clusters=colours,
     )
-    out.write_text(html, encoding="utf-8")
+    write_whole(out, html.encode())
     return out
 
 
@@ -234,17 +234,10 @@ def _groups(prepared: Prepared, sets: Sequence[ImageSet], colours: Mapping[str, 
 
 def _sight(images: ImageSet, index: int, colours: Mapping[str, str]) -> _Sight:
     path, maps = images.paths[index], images.label_maps
-    pictures = [_picture(path)]
+    pictures = [file_uri(path)]
     if maps:
         pictures.append(_painted(maps.paths[index], maps.tables[index], colours))
     return _Sight(f"{path.parent.name}/{path.name}", tuple(pictures))
-
-
-def _picture(path: Path) -> str | None:
-    try:
-        return data_uri(read_image(path))
-    except ImageError:
-        return None
 
 
 def _painted(path: Path, table: ClassTable, colours: Mapping[str, str]) -> str | None:

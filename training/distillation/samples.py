@@ -1,4 +1,4 @@
-"""Samples of distillation: how well teacher and student know each pair of a query and a positive (METHODS 3.1, 3.4)."""
+"""Samples of distillation: how well teacher and student know each pair of a query and a positive (docs/methods.md 3.1, 3.4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ranks = NDArray[np.int64]
 class Samples:
     """The P samples of a source: `query`, `positive` (P,) int64 are its images.
 
-    `teacher`, `student` (P,) int64 are METHODS' x and y: the rank of the positive in the retrieval of each, from 1.
+    `teacher`, `student` (P,) int64 are x and y of docs/methods.md: the rank of the positive in the retrieval of each, from 1.
     """
 
     query: NDArray[np.int64]
@@ -27,7 +27,7 @@ class Samples:
     student: Ranks
 
     def groups(self, threshold: int) -> NDArray[np.int64]:
-        """(P,) 1 to 4 for D1 to D4 (METHODS 3.4), with N = `threshold`.
+        """(P,) 1 to 4 for D1 to D4 (docs/methods.md 3.4), with N = `threshold`.
 
         D1: x <= N < y, only the teacher knows; D2: x <= y <= N, the teacher knows as well or better; D3: y < x <= N, the
         student knows better; D4: x > N, the teacher does not know.
@@ -36,7 +36,7 @@ class Samples:
         return np.select([x > threshold, y > threshold, x <= y], [4, 1, 2], 3)
 
     def weights(self, threshold: int, floor: float, temperature: float) -> NDArray[np.float64]:
-        """(P,) in [0, 1]: more where the teacher knows more, and more of it than the student; 0 in D4 (METHODS 3.5).
+        """(P,) in [0, 1]: more where the teacher knows more, and more of it than the student; 0 in D4 (docs/methods.md 3.5).
 
         w = (1 - ln x / ln(N + 1)) (b + (1 - b) sigmoid((ln y - ln x) / T)), with b = `floor` and T = `temperature`.
         """

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.protocol import Part, Positives, Protocol
+from training.data.protocol import Part, Positives, RetrievalProtocol
 from training.evaluation.describers import Describer
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.retrieval import search
@@ -74,7 +74,7 @@ class Answers:
         )
 
 
-def answer(describer: Describer, protocol: Protocol, cache: DescriptorCache) -> Answers:
+def answer(describer: Describer, protocol: RetrievalProtocol, cache: DescriptorCache) -> Answers:
     """Raises SourceError where no image of a set can be read, ModelError where descriptors are not finite."""
     parts = [_answer_part(describer, part, number, cache) for number, part in enumerate(protocol.parts)]
     arrays = [field.name for field in dataclasses.fields(Answers) if field.name not in ("unreadable", "inliers")]

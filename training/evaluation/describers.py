@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.checkpoint import load_network
+from training.models.network_file import load_network
 from training.models.published import open_published
-from vpr_ros.engines import open_reference
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.images import resize
 from vpr_ros.model import PlaceModel
@@ -36,7 +36,7 @@ class Describer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Thumbnail:
+class PatchThumbnail:
     """The baseline without learning: a 64 x 32 grey thumbnail, each 8 x 8 patch normalised (SeqSLAM, Milford 2012)."""
 
     name: str = "patch-normalised thumbnail 64x32"
@@ -76,7 +76,7 @@ def open_describer(model: str) -> Describer:
     Raises ModelError for anything else, and whatever is wrong with the file.
     """
     if model == "thumbnail":
-        return Thumbnail()
+        return PatchThumbnail()
     path = Path(model).expanduser()
     openers = {".onnx": _open_onnx, ".safetensors": _open_network, ".yaml": _open_published, ".yml": _open_published}
     if path.suffix not in openers:

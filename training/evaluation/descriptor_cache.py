@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.cache_file import keep
 from training.data.image_set import ImageSet
 from training.evaluation.describers import Describer
+from training.files import write_cache
 from vpr_ros.errors import ImageError, ModelError, SourceError
 from vpr_ros.images import read_image
 from vpr_ros.types import Image
@@ -39,7 +39,7 @@ class DescriptorCache:
         known = _load(file, len(images))
         if known is None:
             known = self._compute(describer, images)
-            keep(file, lambda stream: np.save(stream, known, allow_pickle=False))
+            write_cache(file, lambda stream: np.save(stream, known, allow_pickle=False))
         return known
 
     def _compute(self, describer: Describer, images: ImageSet) -> NDArray[np.float32]:

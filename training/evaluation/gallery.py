@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.protocol import Part, Protocol
+from training.data.protocol import Part, RetrievalProtocol
 from training.evaluation.answers import Answers
 
 MOST_ERRORS = 24
@@ -39,7 +39,7 @@ class Gallery:
     cases: tuple[Case, ...]
 
 
-def errors(protocol: Protocol, answers: Answers) -> Gallery:
+def errors(protocol: RetrievalProtocol, answers: Answers) -> Gallery:
     """First answers that are wrong; in loop closure also those to queries without a right answer, which cost precision."""
     is_causal = np.array([part.stop is not None for part in protocol.parts])[answers.part]
     rows = np.flatnonzero(answers.wrong & (answers.counted | is_causal))
@@ -53,7 +53,7 @@ def errors(protocol: Protocol, answers: Answers) -> Gallery:
     )
 
 
-def successes(protocol: Protocol, answers: Answers) -> Gallery:
+def successes(protocol: RetrievalProtocol, answers: Answers) -> Gallery:
     rows = np.flatnonzero(answers.right[:, 0])
     return _gallery(
         "Right first answers",
@@ -66,7 +66,7 @@ def successes(protocol: Protocol, answers: Answers) -> Gallery:
 
 
 def _gallery(
-    title: str, order: str, protocol: Protocol, answers: Answers, rows: NDArray[np.intp], most: int
+    title: str, order: str, protocol: RetrievalProtocol, answers: Answers, rows: NDArray[np.intp], most: int
 ) -> Gallery:
     cases = tuple(_case(protocol.parts[answers.part[row]], answers, row) for row in rows[:most])
     return Gallery(title, order, len(rows), cases)

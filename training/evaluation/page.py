@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -10,12 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from training.evaluation.bootstrap import Bootstrap
-from training.evaluation.gallery import Picture, errors, successes
+from training.evaluation.gallery import errors, successes
 from training.evaluation.results import Evaluation
 from training.evaluation.tables import counts, footnotes, gain_table, score_table
-from vpr_ros.errors import ImageError
-from vpr_ros.evaluation.figures import STYLE, data_uri, render, svg
-from vpr_ros.images import read_image
+from training.files import write_whole
+from vpr_ros.evaluation.figures import STYLE, file_uri, render, svg
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _PICTURE_WIDTH_PX = 240
@@ -35,9 +35,9 @@ def write_page(path: Path, evaluations: Sequence[Evaluation], bootstrap: Bootstr
         recall_plot=_recall_plot,
         errors=errors,
         successes=successes,
-        source=_source,
+        source=partial(file_uri, width_px=_PICTURE_WIDTH_PX),
     )
-    path.write_text(html, encoding="utf-8")
+    write_whole(path, html.encode())
 
 
 def _recall_plot(evaluation: Evaluation) -> str:
@@ -53,13 +53,3 @@ def _recall_plot(evaluation: Evaluation) -> str:
         if axes.lines:
             figure.legend(loc="outside lower center")
         return svg(figure, "Recall over the number of answers")
-
-
-def _source(picture: Picture) -> str | None:
-    """A small JPEG as a data URI, None where there is no image."""
-    if picture.path is None:
-        return None
-    try:
-        return data_uri(read_image(picture.path), _PICTURE_WIDTH_PX)
-    except ImageError:
-        return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.data.protocol import Protocol
+from training.data.protocol import RetrievalProtocol
 from training.data.readers.db_struct import pitts30k_test, pitts30k_val, pitts250k_test, pitts250k_val, tokyo247
 from training.data.readers.folders import aligned, gardenspoint, stromovka
 from training.data.readers.kitti import kitti_loops
@@ -23,19 +23,19 @@ from vpr_ros.errors import ConfigError
 class _Known:
     """`read` makes the protocol of a PATH, `path` says what that is, `rule` who asks whom and what is right."""
 
-    read: Callable[[Path], Protocol]
+    read: Callable[[Path], RetrievalProtocol]
     path: str
     rule: str
 
 
-def _aligned(path: Path) -> Protocol:
+def _aligned(path: Path) -> RetrievalProtocol:
     *folders, tolerance = str(path).split(",")
     if len(folders) != 2 or not tolerance.isdigit():
         raise ConfigError(f"aligned={path} is not aligned=MAP_FOLDER,QUERY_FOLDER,TOLERANCE")
     return aligned(Path(folders[0]), Path(folders[1]), int(tolerance))
 
 
-def _rendered(path: Path) -> Protocol:
+def _rendered(path: Path) -> RetrievalProtocol:
     seeds = str(path).split(",")
     if not all(seed.isdigit() for seed in seeds):
         raise ConfigError(f"rendered={path} is not rendered=SEED,SEED,...")
@@ -46,11 +46,11 @@ _DB_STRUCT = "folder with datasets/*.mat and the images"
 _MSLS = "folder with train_val/"
 _PROTOCOLS = {
     "gardenspoint": _Known(
-        gardenspoint, "folder with day_left/, day_right/", "right side asks left side of a path; +-2 images"
+        gardenspoint, "folder with day_left/, day_right/", "queries: right side, map: left side of a path; +-2 images"
     ),
-    "stromovka": _Known(stromovka, "folder with autumn/, winter/", "winter asks autumn; +-1 image"),
+    "stromovka": _Known(stromovka, "folder with autumn/, winter/", "queries: winter, map: autumn; +-1 image"),
     "aligned": _Known(
-        _aligned, "MAP_FOLDER,QUERY_FOLDER,TOLERANCE", "image i asks for image i of the map; +-TOLERANCE images"
+        _aligned, "MAP_FOLDER,QUERY_FOLDER,TOLERANCE", "query image i is right at map image i +-TOLERANCE"
     ),
     "rendered": _Known(
         _rendered,
@@ -60,7 +60,7 @@ _PROTOCOLS = {
     "kitti-loops": _Known(
         kitti_loops,
         "folder with sequences/, poses/",
-        "every frame of sequence 00 asks all more than 100 older; 10 m and 45 deg, where one is within 5 m",
+        "queries: all frames of sequence 00, map: those more than 100 older; 10 m and 45 deg, where one is within 5 m",
     ),
     "msls-val": _Known(msls_val_official, _MSLS, "the official 740 queries of two cities; 25 m"),
     "msls-val-all": _Known(msls_val_all, _MSLS, "all queries of the same cities, not comparable with the 740; 25 m"),
@@ -73,7 +73,9 @@ _PROTOCOLS = {
         nordland_27592, "folder with summer/, winter/", "all winter frames ask summer; +-10 frames"
     ),
     "nordland-2760": _Known(
-        nordland_2760, "folder with ref/, query/ of VPR-Bench", "each tenth summer frame asks winter; +-1 frame"
+        nordland_2760,
+        "folder with ref/, query/ of VPR-Bench",
+        "queries: each tenth summer frame, map: winter; +-1 frame",
     ),
     "robotcar-seasons": _Known(
         robotcar_seasons, "folder of RobotCar Seasons v2", "all conditions ask overcast-reference; 5 m and 10 deg"
@@ -81,7 +83,7 @@ _PROTOCOLS = {
     "7-scenes": _Known(
         lambda scene: seven_scenes(scene.parent, scene.name),
         "folder of one scene",
-        "the test split asks the train split; 0.5 m and 30 deg",
+        "queries: test split, map: train split; 0.5 m and 30 deg",
     ),
     "utm-folder": _Known(
         utm_folder, "folder with images/test/database/, queries/", "any data set of the deep-VG benchmark; 25 m"
@@ -89,7 +91,7 @@ _PROTOCOLS = {
 }
 
 
-def open_protocol(text: str) -> Protocol:
+def open_protocol(text: str) -> RetrievalProtocol:
     """From `NAME=PATH`. Raises ConfigError for another form or name, SourceError for data that is not laid out so."""
     name, separator, path = text.partition("=")
     if not separator or not path:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from training.data.protocol import Protocol
+from training.data.protocol import RetrievalProtocol
 from training.evaluation.answers import DEPTH, Answers
 from vpr_ros.config import VerificationConfig
 from vpr_ros.errors import ConfigError, ImageError
@@ -43,7 +43,7 @@ class Reranker:
     verifier: GeometricVerifier
     top: int
 
-    def rerank(self, answers: Answers, protocol: Protocol) -> Answers:
+    def rerank(self, answers: Answers, protocol: RetrievalProtocol) -> Answers:
         """The answers with more inliers first; those with equally many, and all below the `top`, in their old order.
 
         An image that cannot be read has no inliers.

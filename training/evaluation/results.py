@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.protocol import Part, Protocol
+from training.data.protocol import Part, RetrievalProtocol
 from training.evaluation.answers import Answers, answer
 from training.evaluation.bootstrap import Bootstrap, confidence_interval, paired_difference, resampling_units
 from training.evaluation.describers import Describer
 from training.evaluation.descriptor_cache import DescriptorCache
 from training.evaluation.metrics import average_precision, right_within
 from training.evaluation.rerank import Reranker
+from training.files import write_whole
 from vpr_ros.evaluation.metrics import Curve, precision_recall
 
 
@@ -86,7 +89,7 @@ class Evaluation:
     A gain is None where no query counts.
     """
 
-    protocol: Protocol
+    protocol: RetrievalProtocol
     results: tuple[Result, ...]
     gains: tuple[Recall | None, ...]
 
@@ -116,7 +119,7 @@ class Evaluation:
 
 def evaluate(
     describers: Sequence[Describer],
-    protocol: Protocol,
+    protocol: RetrievalProtocol,
     cache: DescriptorCache,
     bootstrap: Bootstrap,
     reranker: Reranker | None = None,
@@ -136,12 +139,12 @@ def evaluate(
     return Evaluation(protocol, tuple(results), tuple(_gain(protocol, first, other, bootstrap) for other in others))
 
 
-def _result(name: str, id: str, protocol: Protocol, answers: Answers, bootstrap: Bootstrap) -> Result:
+def _result(name: str, id: str, protocol: RetrievalProtocol, answers: Answers, bootstrap: Bootstrap) -> Result:
     scores = (_score(protocol, answers, group, queries, bootstrap) for group, queries in _groups(protocol))
     return Result(name, id, answers, tuple(scores))
 
 
-def _groups(protocol: Protocol) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _groups(protocol: RetrievalProtocol) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """All queries; those of each part and of each condition, where there are several."""
     parts = np.concatenate([np.full(len(part.queries), part.queries.name) for part in protocol.parts])
     conditions = np.concatenate([_conditions(part) for part in protocol.parts])
@@ -160,7 +163,9 @@ def _conditions(part: Part) -> NDArray[np.str_]:
     return np.char.add(f"{of_database[0]} → ", conditions)
 
 
-def _score(protocol: Protocol, answers: Answers, name: str, group: NDArray[np.bool_], bootstrap: Bootstrap) -> Score:
+def _score(
+    protocol: RetrievalProtocol, answers: Answers, name: str, group: NDArray[np.bool_], bootstrap: Bootstrap
+) -> Score:
     counted = answers.counted & group
     is_causal = all(part.stop is not None for part in protocol.parts)
     precision = average_precision(answers.right[counted], answers.positives[counted])
@@ -174,14 +179,14 @@ def _score(protocol: Protocol, answers: Answers, name: str, group: NDArray[np.bo
     )
 
 
-def _recall(protocol: Protocol, answers: Answers, counted: NDArray[np.bool_], bootstrap: Bootstrap) -> Recall:
+def _recall(protocol: RetrievalProtocol, answers: Answers, counted: NDArray[np.bool_], bootstrap: Bootstrap) -> Recall:
     right = right_within(answers.right[counted])
     units = resampling_units(protocol.sequences[counted])
     low, high = confidence_interval(right, units, bootstrap)
     return Recall(right.mean(axis=0), low, high, units.label)
 
 
-def _gain(protocol: Protocol, first: Answers, other: Answers, bootstrap: Bootstrap) -> Recall | None:
+def _gain(protocol: RetrievalProtocol, first: Answers, other: Answers, bootstrap: Bootstrap) -> Recall | None:
     both = first.counted & other.counted
     if not both.any():
         return None
@@ -194,3 +199,13 @@ def _gain(protocol: Protocol, first: Answers, other: Answers, bootstrap: Bootstr
 def _best_match(answers: Answers, group: NDArray[np.bool_]) -> Curve:
     right = answers.right[:, 0] & group
     return precision_recall(answers.confidence, right, answers.wrong & group, int((answers.counted & group).sum()))
+
+
+def write_results(path: Path, evaluations: Sequence[Evaluation], bootstrap: Bootstrap, created: str) -> None:
+    """Writes a JSON file; `created` says when, for people. Raises TrainingError where the disk does not take it."""
+    results = {
+        "created": created,
+        "bootstrap": {"resamples": bootstrap.resamples, "seed": bootstrap.seed},
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+    }
+    write_whole(path, (json.dumps(results, indent=1) + "\n").encode())

@@ -71,6 +71,13 @@ def gain_table(evaluation: Evaluation) -> Table:
     return Table((f"gain over {first}", *(f"recall@{k}" for k in RANKS), "95 % CI over"), rows)
 
 
+def report(evaluation: Evaluation) -> str:
+    """For the terminal: what was evaluated on, the scores, and the gains over the first model."""
+    title = f"{evaluation.protocol.name}\nright: {evaluation.protocol.rule}\n{counts(evaluation)}"
+    tables = [score_table(evaluation), gain_table(evaluation)]
+    return "\n\n".join([title, *(table.text() for table in tables if table.rows)])
+
+
 def counts(evaluation: Evaluation) -> str:
     """How many images ask, how many of these count, how many could answer, and how many could not be read."""
     parts, answers = evaluation.protocol.parts, evaluation.results[0].answers

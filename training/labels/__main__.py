@@ -11,30 +11,38 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scipy.sparse import csr_array
-
-from training.data.catalog import open_sources
-from training.data.image_set import ImageSet
-from training.labels.page import write_page
-from training.labels.pairs import PairCounts
-from training.options import parse_overrides
-from training.recipe import Recipe, read_recipe
 from vpr_ros.errors import VprError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from training.data.image_set import ImageSet
+    from training.recipe import Recipe
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m training.labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
+    made.add_argument("--out", type=Path, help="page to write (default: .training/RECIPE_labels.html)")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
-    parser.add_argument("--out", type=Path, help="page to write (default: .training/RECIPE_labels.html)")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     out = options.out or Path(".training") / f"{options.recipe.stem}_labels.html"
     try:
+        from training.labels.page import write_page
+        from training.labels.pairs import PairCounts
+        from training.options import parse_overrides
+        from training.recipe import read_recipe
+
         labelled = list(_labelled(read_recipe(options.recipe, parse_overrides(options.overrides))))
-        _write(labelled, out)
+        write_page(labelled, out)
     except VprError as error:
         raise SystemExit(f"labels: {error}") from error
     for images, similarity, _ in labelled:
@@ -48,18 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _labelled(recipe: Recipe) -> Iterator[tuple[ImageSet, csr_array, str]]:
     """Each set of the training and validation sources, psi of its pairs, and the rule's options."""
+    from training.catalog import open_sources
+
     for entry in (*recipe.sources, *(recipe.validation.sources if recipe.validation else ())):
         rule = ", ".join(f"{name}={value}" for name, value in entry.labels.model_dump().items())
         for source in open_sources([entry], recipe.data_root, recipe.cache):
             yield source.images, source.similarity, rule
-
-
-def _write(labelled: Sequence[tuple[ImageSet, csr_array, str]], out: Path) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_page(labelled, out)
-    except OSError as error:
-        raise VprError(f"cannot write {out}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

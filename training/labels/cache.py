@@ -8,8 +8,8 @@ from pathlib import Path
 
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from training.cache_file import keep
 from training.data.image_set import ImageSet
+from training.files import write_cache
 from training.labels.rules import LabelRule
 
 _VERSION = 1
@@ -30,7 +30,7 @@ def label(images: ImageSet, rule: LabelRule, cache: Path | None = None) -> csr_a
     matrix = _read(path, len(images))
     if matrix is None:
         matrix = rule.similarity(images)
-        keep(path, lambda file: save_npz(file, matrix, compressed=False))
+        write_cache(path, lambda file: save_npz(file, matrix, compressed=False))
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""Graded similarity from 2-D poses: the overlap of two fields of view (GCL, METHODS 1.3)."""
+"""Graded similarity from 2-D poses: the overlap of two fields of view (GCL, docs/methods.md 1.3)."""
 
 from __future__ import annotations
 

@@ -15,10 +15,9 @@ from scipy.sparse import csr_array
 from training.data.image_set import ImageSet
 from training.data.planar import turn_between
 from training.data.source import POSITIVE
+from training.files import write_whole
 from training.labels.pairs import PairCounts
-from vpr_ros.errors import ImageError
-from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, STYLE, data_uri, render, svg
-from vpr_ros.images import read_image
+from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, STYLE, file_uri, render, svg
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _BINS = 20
@@ -35,7 +34,7 @@ _PLOTTED_PAIRS = 4_000_000
 def write_page(sources: Sequence[tuple[ImageSet, csr_array, str]], out: Path) -> Path:
     """Writes `out`, which loads nothing from elsewhere, about (images, psi of their pairs, the rule in words) each."""
     html = render(_TEMPLATE, sections=[_section(images, similarity, rule) for images, similarity, rule in sources])
-    out.write_text(html, encoding="utf-8")
+    write_whole(out, html.encode())
     return out
 
 
@@ -146,11 +145,4 @@ def _example(images: ImageSet, first: int, second: int, psi: float) -> _Example:
         facts.append(f"{turn:.0f}°")
     paths = images.paths[first], images.paths[second]
     names = f"{paths[0].parent.name}/{paths[0].name}", f"{paths[1].parent.name}/{paths[1].name}"
-    return _Example((_picture(paths[0]), _picture(paths[1])), names, " · ".join(facts))
-
-
-def _picture(path: Path) -> str | None:
-    try:
-        return data_uri(read_image(path))
-    except ImageError:
-        return None
+    return _Example((file_uri(paths[0]), file_uri(paths[1])), names, " · ".join(facts))

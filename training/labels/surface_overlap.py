@@ -1,4 +1,4 @@
-"""Graded similarity from depth images and 6-D poses: the surface that two cameras both see (GCL, METHODS 1.3)."""
+"""Graded similarity from depth images and 6-D poses: the surface that two cameras both see (GCL, docs/methods.md 1.3)."""
 
 from __future__ import annotations
 

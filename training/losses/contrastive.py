@@ -1,4 +1,4 @@
-"""The contrastive loss (Hadsell et al., CVPR 2006): the binary baseline of GCL (METHODS 1.2)."""
+"""The contrastive loss (Hadsell et al., CVPR 2006): the binary baseline of GCL (docs/methods.md 1.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generalised contrastive loss of GCL (Leyva-Vallina et al., CVPR 2023; METHODS 1.2)."""
+"""The generalised contrastive loss of GCL (Leyva-Vallina et al., CVPR 2023; docs/methods.md 1.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.data.source import POSITIVE
 from training.options import Options
 
 POSITIVE_SHARE, SOFT_NEGATIVE_SHARE, UNRELATED_SHARE = 0.5, 0.25, 0.25
-"""Shares of the pairs that GCL samples: psi >= 0.5, 0 < psi < 0.5, psi = 0 (METHODS 1.4)."""
+"""Shares of the pairs that GCL samples: psi >= 0.5, 0 < psi < 0.5, psi = 0 (docs/methods.md 1.4)."""
 
 
 def graded_contrastive(distance: Tensor, psi: Tensor, margin: float) -> Tensor:

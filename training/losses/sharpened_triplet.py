@@ -1,4 +1,4 @@
-"""The sharpened triplet margin loss, sTML, of de-attention (Pattern Recognition 141, 2023; METHODS 2.5)."""
+"""The sharpened triplet margin loss, sTML, of de-attention (Pattern Recognition 141, 2023; docs/methods.md 2.5)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SharpenedTriplet(TripletLoss):
 
     d is Euclidean, not squared: unit descriptors at random are about sqrt(2) apart, so a `pn_margin` of 1.4 asks positive
     and negative to be orthogonal. Version 1 still learns from negatives that a triplet loss is done with: mine them with
-    sampling.margin = margin + pn_margin (METHODS 2.6).
+    sampling.margin = margin + pn_margin (docs/methods.md 2.6).
     """
 
     kind: Literal["sharpened_triplet"] = "sharpened_triplet"

@@ -1,4 +1,4 @@
-"""The triplet margin loss of NetVLAD-style training (METHODS 2.5)."""
+"""The triplet margin loss of NetVLAD-style training (docs/methods.md 2.5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TripletLoss(Options):
 
     A batch without mined triplets uses all that it holds: p with psi >= 0.5 to a, n with psi = 0. `reduction` "mean" does
     not depend on how many triplets a batch has; "sum" does, and is here for comparison: the de-attention code sums in its
-    baseline and averages beside a mask loss (METHODS 2.6 c).
+    baseline and averages beside a mask loss (docs/methods.md 2.6 c).
     """
 
     reduction: Literal["mean", "sum"] = "mean"

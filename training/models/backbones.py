@@ -6,13 +6,10 @@ rest by name (DINOv2 and other transformers, newer convolutional networks).
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -20,12 +17,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from training.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from training.models.torchvision_wheel import import_torchvision
 from training.options import Options
 from vpr_ros.errors import ConfigError, ModelError
 
 TIMM = "timm/"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 CLASSIFIERS = ("classifier.", "fc.")
 """Where torchvision's networks keep what follows the feature map."""
 
@@ -224,21 +221,3 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is no state dict: names and tensors only, as torch.save(network.state_dict(), path) writes"
         )
     return state
-
-
-def import_torchvision() -> ModuleType:
-    """torchvision, also where its compiled operators do not load: a wheel for CUDA beside a torch for the CPU.
-
-    Its import describes two of those operators to torch, which refuses as long as nobody has declared them. The networks
-    need neither, so declaring is enough. Whoever imports torchvision next (timm, Lightning's torchmetrics) finds it whole.
-    """
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # half of it was imported
-    for operator in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("torchvision")

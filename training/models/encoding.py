@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.data.classes import NO_CLUSTER
 from training.data.inputs import Rgb, Semantic
-from training.semantics.classes import NO_CLUSTER
 
 PALETTE_SEED = 0
 
@@ -33,7 +33,7 @@ class Normalise(nn.Module):
 class WeightedOneHot(nn.Module):
     """(N, H, W) uint8 numbers of clusters -> (N, C, H, W) float32: the cluster's weight in its channel, 0 elsewhere.
 
-    The encoding of the SEG branch (METHODS 3.5). Pixels without a cluster are 0 in every channel.
+    The encoding of the SEG branch (docs/methods.md 3.5). Pixels without a cluster are 0 in every channel.
     """
 
     rows: Tensor

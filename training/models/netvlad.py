@@ -79,7 +79,7 @@ class NetVLADPooling(Pooling):
 def sample_local_descriptors(maps: Iterable[Tensor], per_image: int = 100, seed: int = 0) -> Tensor:
     """(M, C) on the CPU: up to `per_image` positions drawn from each image of feature maps (N, C, h, w).
 
-    Twice as many are tried, to reject those that are NaN: what shall not have a cluster (METHODS 2.1). Raises ConfigError
+    Twice as many are tried, to reject those that are NaN: what shall not have a cluster (docs/methods.md 2.1). Raises ConfigError
     where there is no image.
     """
     generator = torch.Generator().manual_seed(seed)

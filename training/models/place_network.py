@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.attention import AnyAttention, Attended
 from training.data.inputs import AnyInput, Rgb
-from training.models.attention import AnyAttention, Attended
 from training.models.backbones import Backbone
 from training.models.encoding import encoding, widen
 from training.models.mixvpr import MixVPR

@@ -37,6 +37,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.models.torchvision_wheel import import_torchvision
 from training.options import Options, read_yaml
 from vpr_ros.errors import ConfigError, ModelError
 
@@ -104,6 +105,7 @@ class TorchHub(Options):
             )
         repo = str(folder / Path(self.repo).expanduser()) if self.local else self.repo
         try:
+            import_torchvision()  # before the repository does
             with _own_modules(Path(repo if self.local else torch.hub.get_dir())):
                 network = torch.hub.load(
                     repo,

@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from onnx import helper
 
-from training.checkpoint import write_whole
+from training.files import write_whole
 from training.models.published import first_line
 from training.semantics.network import SegmentationNetwork
 from training.semantics.onnx_segmenter import FORMAT

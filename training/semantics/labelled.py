@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from training.data.augment import Crop
+from training.data.classes import VOID, ClassTable, read_label_map
 from training.options import Options
-from training.semantics.classes import VOID, ClassTable, read_label_map
 from vpr_ros.errors import ConfigError, SourceError
+from vpr_ros.files import natural_order
 from vpr_ros.images import read_image, resize
-from vpr_ros.sources.base import natural_order
 from vpr_ros.sources.folders import IMAGE_SUFFIXES
 from vpr_ros.types import Image
 

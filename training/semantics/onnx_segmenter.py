@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from training.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from training.data.classes import VOID, ClassTable
+from training.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from training.models.published import Preprocessing, first_line
-from training.semantics.classes import VOID, ClassTable
 from training.semantics.segmenters import nearest, scaled
 from vpr_ros.errors import ConfigError, ModelError
 from vpr_ros.images import read_image, resize
@@ -34,7 +34,7 @@ Three = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OnnxFile:
+class SegmentationFile:
     """An opened ONNX file; `id` is the sha256 of its bytes."""
 
     path: Path
@@ -43,7 +43,7 @@ class OnnxFile:
     metadata: Mapping[str, str]
 
     @classmethod
-    def open(cls, path: Path) -> OnnxFile:
+    def open(cls, path: Path) -> SegmentationFile:
         """Raises ModelError if it is missing or no ONNX model."""
         try:
             content = path.read_bytes()
@@ -66,7 +66,7 @@ class OnnxSegmenter:
 
     def __init__(
         self,
-        file: OnnxFile,
+        file: SegmentationFile,
         table: ClassTable,
         *,
         size: Size | None = None,

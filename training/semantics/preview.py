@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.checkpoint import write_whole
-from training.semantics.classes import IDS, read_label_map
-from training.semantics.label_maps import LabelMapFolder
+from training.data.classes import IDS, read_label_map
+from training.files import write_whole
+from training.semantics.label_map_folder import LabelMapFolder
 from training.semantics.segmenters import nearest
 from vpr_ros.images import read_image, resize
 from vpr_ros.types import Image

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.data.classes import read_label_map
 from training.models.published import first_line
-from training.semantics.classes import read_label_map
+from training.models.torchvision_wheel import import_torchvision
 from training.semantics.labelled import label_file
 from vpr_ros.errors import ModelError
 from vpr_ros.images import read_image
@@ -35,6 +36,7 @@ class TransformersSegmenter:
 
     def __init__(self, name: str) -> None:
         """Raises ModelError without the library, or for a name or folder that it cannot load."""
+        import_torchvision()  # before transformers does
         try:
             transformers: Any = importlib.import_module("transformers")
         except ImportError as error:

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 
 from vpr_ros.errors import VprError
 
-COMMANDS = ("replay", "demo", "engine", "benchmark", "doctor")
+COMMANDS = {
+    "replay": "run a recording through the loop detector and report",
+    "demo": "render a world, play it to the real node as a bag, and report",
+    "engine": "build, list, check and clean the engines of this machine",
+    "benchmark": "does each engine run on this machine, is it right, and how fast: one table",
+    "doctor": "check this robot in seconds; every line that is not OK names what to type",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vpr", description="Loop closure by visual place recognition.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    # only the one that is asked for: doctor must start where another's libraries cannot be imported
-    for name in [name for name in COMMANDS if name in arguments[:1]] or COMMANDS:
-        importlib.import_module(f"vpr_ros.cli.{name}").add(commands)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        # only the one that was given: help is there at once, and doctor starts where another's libraries cannot be imported
+        if name in arguments[:1]:
+            importlib.import_module(f"vpr_ros.cli.{name}").add(command)
     return parser

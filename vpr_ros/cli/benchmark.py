@@ -11,47 +11,46 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vpr_ros import benchmark
-from vpr_ros.benchmark.case import Settings, cases
-from vpr_ros.benchmark.machine import this_machine
-from vpr_ros.benchmark.plot import write_plot
-from vpr_ros.benchmark.table import Table
 from vpr_ros.cli.config import add_config, config_of
+from vpr_ros.cli.places import Places
 from vpr_ros.config import BACKENDS, PRECISIONS
-from vpr_ros.engines import backends_of, fitted
+from vpr_ros.engines.backends import backends_of
+from vpr_ros.engines.benchmark import run
+from vpr_ros.engines.benchmark.case import Settings, cases
+from vpr_ros.engines.benchmark.plot import write_plot
+from vpr_ros.engines.benchmark.table import Table
 from vpr_ros.engines.cache import EngineCache
-from vpr_ros.errors import SourceError
+from vpr_ros.engines.open import fitted
 from vpr_ros.evaluation.run_folder import new_folder
+from vpr_ros.files import whole_file
+from vpr_ros.machine import Machine
 from vpr_ros.model import PlaceModel, shipped_model
-from vpr_ros.sources import open_source
 from vpr_ros.sources.sample import images_of
-from vpr_ros.whole_file import whole_file
 
 EXAMPLES = """\
 examples:
   vpr benchmark                                           # the shipped model, all that can run here, batches 1 and 4
   vpr benchmark mine.onnx theirs.onnx --batches 1         # models first, options behind them
   vpr benchmark --backends tensorrt onnxruntime_cuda --batches 1 4 16 --images my_bag/
+  vpr benchmark --check                                   # also whether each engine is right; send us the table of your GPU
   vpr benchmark --precisions fp32 int8 --places /data/kitti --sequence 00
 
 Each row runs in a process of its own: a library that crashes costs one row, and Ctrl-C keeps the rows that are done.
 Engines are built anew, so that build times are complete, in the run folder, and removed at the end; the node's are not
 touched. With --cache FOLDER they stay there, and the next benchmark takes them from there. An engine below the node's bar
-is measured and marked as refused.
+is measured and marked as refused. --check runs each engine in other batches and threads, interrupts a build, and loads a cut
+file; exit status 1 if anything of it fails.
 """
 _BAR = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed}  {desc}"
 """The text last: it is what a narrow terminal cuts."""
 
 
-def add(commands: Any) -> None:
-    command = commands.add_parser(
-        "benchmark",
-        help="how fast, how large and how faithful each engine is on this machine",
-        description="Measure model x engine x precision x batch: latency, throughput, memory, likeness to the reference, "
-        "recall. Writes a table to share (text, Markdown, JSON) and a plot.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Measure model x engine x precision x batch: latency, throughput, memory, likeness to the reference, "
+        "recall. Writes a table to share (text, Markdown, JSON) and a plot."
     )
+    command.epilog = EXAMPLES
     command.set_defaults(run=_benchmark)
     command.add_argument("models", nargs="*", metavar="MODEL.onnx", help="default: model.path, or the shipped one")
     command.add_argument(
@@ -73,6 +72,7 @@ def add(commands: Any) -> None:
         default=100,
         help="timed calls, fewer where they take over a minute (default %(default)s)",
     )
+    command.add_argument("--check", action="store_true", help="also check that each engine keeps its contract")
     command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep engines there and take them from there")
     add_config(command)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
@@ -83,28 +83,29 @@ def _benchmark(options: argparse.Namespace) -> int:
     config = config_of(options).with_values({name: value for name, value in named.items() if value is not None})
     for batch in options.batches:
         config.with_values({"engine.batch": batch})  # raises for what is no batch
-    places = ""
-    settings = Settings(config, Path(), options.rounds, options.places, options.sequence)
-    if options.places:
-        source = open_source(options.places, options.sequence)
-        if not source.has_truth:
-            raise SourceError(f"{source.name} has no poses: recall cannot be judged")
-        places = f"{source.name}; {settings.protocol.describe()}"
+    places = Places.open(options.places, options.sequence, config) if options.places else None
     load = images_of(config.engine)
     sample = load() if load else []
     models = [PlaceModel.open(path) for path in options.models or [config.model.path or shipped_model()]]
     images = [(model, fitted(model, sample)) for model in models]
     now = datetime.now()
     folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-benchmark")
-    settings = replace(settings, cache=options.cache or folder / "engines")
+    settings = Settings(
+        config.engine,
+        options.cache or folder / "engines",
+        options.rounds,
+        places.recall_of if places else None,
+        options.check,
+    )
     known = backends_of(EngineCache(settings.cache), config.engine)
-    planned = cases(images, known, *(_once(getattr(options, n)) for n in ("backends", "precisions", "batches")))
+    names = _once(options.backends) or (tuple(known) if options.check else ())  # to check names what is missing, too
+    planned = cases(images, known, names, _once(options.precisions), _once(options.batches))
     table = Table(
         created=f"{now:%Y-%m-%d %H:%M}",
-        machine=this_machine(),
+        machine=Machine().description(),
         threads=config.engine.threads,
         images=f"{len(images[0][1])} {f'of {Path(config.engine.images).name}' if load else 'that come with vpr_ros'}",
-        places=places,
+        places=f"{places.name}; {places.protocol.describe()}" if places else "",
         planned=len(planned),
         rows=(),
     )
@@ -112,14 +113,14 @@ def _benchmark(options: argparse.Namespace) -> int:
     try:
         with tqdm(total=len(planned), bar_format=_BAR, disable=None) as bar:
 
-            def tell(text: str, share: float | None) -> None:
+            def progress(text: str, share: float | None) -> None:
                 done = "" if share is None else f" {share:.0%}"
                 case = str(planned[bar.n])
                 if len(models) == 1:
                     case = case.removeprefix(f"{models[0].name} ")
                 bar.set_description_str(f"{case}: {text}{done}")
 
-            for row in benchmark.run(planned, settings, tell):
+            for row in run.run(planned, settings, progress):
                 table = replace(table, rows=(*table.rows, row))
                 _write(folder / "benchmark.json", table.to_json())  # now: what was measured for hours is not to be lost
                 bar.update()
@@ -133,7 +134,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 
 def _finish(folder: Path, table: Table) -> int:
-    """Print and write what there is; 1 if that is nothing."""
+    """Print and write what there is; 1 if that is nothing, or a check failed."""
     _write(folder / "benchmark.json", table.to_json())
     _write(folder / "benchmark.md", table.markdown())
     print(table.text())
@@ -142,7 +143,7 @@ def _finish(folder: Path, table: Table) -> int:
         return 1
     write_plot(table, folder / "benchmark.png")
     print(f"\n{folder}: benchmark.json, benchmark.md, benchmark.png")
-    return 0
+    return int(any(row.failed for row in table.rows))
 
 
 def _write(path: Path, text: str) -> None:

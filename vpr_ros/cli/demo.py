@@ -7,22 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from vpr_ros.errors import VprError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def add(commands: Any) -> None:
-    command = commands.add_parser(
-        "demo",
-        help="render a world, play it to the real node as a bag, and report",
-        description="Render a small world with a loop, write it as a ROS 2 bag, play it to a vpr_node process over DDS, "
-        "and report what the node published.",
-        epilog="examples:\n  vpr demo\n  vpr demo --rate 3 --out /tmp/demo",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Render a small world with a loop, write it as a ROS 2 bag, play it to a vpr_node process over DDS, "
+        "and report what the node published."
     )
+    command.epilog = "examples:\n  vpr demo\n  vpr demo --rate 3 --out /tmp/demo"
     command.set_defaults(run=_demo)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
     command.add_argument(

@@ -8,10 +8,10 @@ import math
 import os
 import sys
 from functools import partial
-from typing import Any
 
 from vpr_ros.cli.config import add_config, config_of
-from vpr_ros.doctor import Finding, Level, Machine, checks, examine, summary, watch_graph
+from vpr_ros.doctor import Finding, Level, checks, examine, summary, watch_graph
+from vpr_ros.machine import Machine
 
 EXAMPLES = """\
 examples:
@@ -23,14 +23,11 @@ exit status: 0 without errors (warnings do not count), 1 with errors
 """
 
 
-def add(commands: Any) -> None:
-    command = commands.add_parser(
-        "doctor",
-        help="check this robot in seconds; every line that is not OK says what to type",
-        description="Check Python, ROS, the libraries, GPU, model, map, disk and memory, and watch the camera topics.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Check Python, ROS, the libraries, GPU, model, map, disk and memory, and watch the camera topics."
     )
+    command.epilog = EXAMPLES
     command.set_defaults(run=_doctor)
     add_config(command)
     command.add_argument("--map", default="", metavar="NAME", help="a map that must load with this model")

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -27,14 +26,11 @@ examples:
 """
 
 
-def add(commands: Any) -> None:
-    command = commands.add_parser(
-        "replay",
-        help="run a recording through the loop detector and report",
-        description="Run a recording (KITTI or TUM tree, image folder, video, ROS 2 bag) through the loop detector.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Run a recording (KITTI or TUM tree, image folder, video, ROS 2 bag) through the loop detector."
     )
+    command.epilog = EXAMPLES
     command.set_defaults(run=_replay)
     command.add_argument("source", type=Path, help="folder, bag or video")
     command.add_argument("--sequence", help="KITTI: which sequence")

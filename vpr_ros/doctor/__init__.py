@@ -14,22 +14,26 @@ from vpr_ros.config import Config
 from vpr_ros.doctor.cv_bridge import check_image_decoder
 from vpr_ros.doctor.dds import check_dds_profile, check_discovery, check_receive_buffer, check_shared_memory
 from vpr_ros.doctor.finding import Finding, Level, summary
-from vpr_ros.doctor.gpu import check_cuda, check_tensorrt
+from vpr_ros.doctor.gpu import check_cuda, check_tensorrt, check_tensorrt_rtx
 from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv
-from vpr_ros.doctor.machine import Machine
-from vpr_ros.doctor.model_files import check_engines, check_map, check_model, engine_folder
+from vpr_ros.doctor.model_files import check_engines, check_map, check_model
 from vpr_ros.doctor.python_and_ros import check_python, check_ros
 from vpr_ros.doctor.resources import check_cpu, check_folder, check_memory
 from vpr_ros.doctor.ros_graph import watch_graph
+from vpr_ros.engines.cache import cache_folder
+from vpr_ros.machine import Machine
 
-__all__ = ["Finding", "Level", "Machine", "checks", "examine", "summary", "watch_graph"]
+__all__ = ["Finding", "Level", "checks", "examine", "summary", "watch_graph"]
 
 REPORT_IT = "vpr doctor --json > doctor.json    # and send us the file: this is a fault of ours"
 
 
 def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Callable[[], Finding]]:
     """The checks that need no ROS, by name, in the order in which they are shown."""
-    maps, engines = Path(config.node.maps_directory).expanduser(), engine_folder(machine, config)
+    maps, engines = (
+        Path(config.node.maps_directory).expanduser(),
+        cache_folder(config.engine.cache, machine.environment),
+    )
     found: dict[str, Callable[[], Finding]] = {
         "python": lambda: check_python(machine),
         "ros": lambda: check_ros(machine),
@@ -43,6 +47,7 @@ def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Ca
         "onnxruntime": lambda: check_onnxruntime(machine, config.engine.backend),
         "cuda": lambda: check_cuda(machine),
         "tensorrt": lambda: check_tensorrt(machine),
+        "tensorrt_rtx": lambda: check_tensorrt_rtx(machine, config.engine.backend),
         "engines": lambda: check_engines(machine, str(engines)),
         "model": lambda: check_model(machine, config.model.path),
         "memory": lambda: check_memory(machine),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vpr_ros.doctor.finding import Finding, Level
-from vpr_ros.doctor.machine import Machine, ProcessFailed, numpy_complaint
+from vpr_ros.machine import Machine, ProcessFailed, numpy_complaint
 
 INSTALL = "sudo apt install ros-$ROS_DISTRO-cv-bridge"
 UNKNOWN_VERSION = "of unknown version"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from vpr_ros.doctor.finding import MIB, Finding, Level, size_text
-from vpr_ros.doctor.machine import Machine
+from vpr_ros.machine import Machine
 from vpr_ros.share import shared_files
 
 LARGEST_DOMAIN = 232

@@ -1,20 +1,19 @@
-"""Is there an NVIDIA GPU, does its driver answer, and is TensorRT there to use it?"""
+"""Is there an NVIDIA GPU, does its driver answer, and are TensorRT or TensorRT for RTX there to use it?"""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
 from typing import Any
 
 from vpr_ros.doctor.finding import Finding, Level
-from vpr_ros.doctor.machine import Machine, ProcessFailed
+from vpr_ros.machine import Machine, ProcessFailed
+from vpr_ros.nvidia_driver import NvidiaDriver
 
 TENSORRT_PACKAGES = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11", "tensorrt-lean")
 
 
 def check_cuda(machine: Machine) -> Finding:
     """Is there a GPU, and does its driver work?"""
-    jetson = machine.read("etc/nv_tegra_release").partition(",")[0].strip("# ")
+    jetson = machine.jetpack
     on = f" (Jetson {jetson})" if jetson else ""
     fix = "sudo reboot    # and if it stays: nvidia-smi"
     try:
@@ -40,26 +39,14 @@ def check_cuda(machine: Machine) -> Finding:
     return Finding("cuda", Level.WARNING, f"driver for CUDA {facts['driver']} does not work: {why}{on}", fix)
 
 
-def cuda_facts(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, Any]:
-    """What the CUDA driver says: `driver` ("" without one), `error` (its code, 0 if all is well), `devices`."""
+def cuda_facts() -> dict[str, Any]:
+    """What the CUDA driver reports: `driver` ("" without one), `error` (its code, 0 if all is well), `devices`."""
     try:
-        cuda = load("libcuda.so.1")
+        driver = NvidiaDriver()
     except OSError:
         return {"driver": "", "error": 0, "devices": []}
-    version, count, devices = ctypes.c_int(), ctypes.c_int(), []
-    error = cuda.cuInit(0)
-    cuda.cuDriverGetVersion(ctypes.byref(version))
-    if error == 0:
-        error = cuda.cuDeviceGetCount(ctypes.byref(count))
-    for ordinal in range(count.value):
-        device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
-        cuda.cuDeviceGet(ctypes.byref(device), ordinal)
-        cuda.cuDeviceGetName(name, len(name), device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)  # ..._MINOR
-        devices.append(f"{name.value.decode(errors='replace')} sm_{major.value}{minor.value}")
-    number = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return {"driver": number, "error": error, "devices": devices}
+    devices = [driver.device(index) for index in range(driver.count)]
+    return {"driver": driver.version().removeprefix("CUDA "), "error": driver.error, "devices": devices}
 
 
 def check_tensorrt(machine: Machine) -> Finding:
@@ -92,12 +79,55 @@ def tensorrt_facts() -> dict[str, Any]:
     if facts["devices"]:
         import tensorrt
 
-        facts["tensorrt"] = tensorrt.__version__
-        try:
-            import pycuda.driver  # noqa: F401
-        except ImportError as error:
-            facts["pycuda"] = str(error)
+        facts |= {"tensorrt": tensorrt.__version__} | _pycuda_facts()
     return facts
+
+
+def check_tensorrt_rtx(machine: Machine, backend: str = "auto") -> Finding:
+    """TensorRT for RTX: does it import, and is this GPU one of those that it supports? `backend`: engine.backend."""
+    is_wanted = backend == "tensorrt_rtx"
+    install = "pip install tensorrt-rtx-cu13    # or tensorrt-rtx-cu12 for a driver of CUDA 12"
+    other = "--set engine.backend=auto    # TensorRT for RTX is for desktop GPUs from RTX 20 on"
+    if not machine.where("tensorrt_rtx"):
+        said = "TensorRT for RTX is not installed"
+        if is_wanted:
+            fix = other if machine.is_jetson else install
+            return Finding("tensorrt_rtx", Level.WARNING, f"{said}, but engine.backend is tensorrt_rtx", fix)
+        return Finding("tensorrt_rtx", Level.OK, f"{said}: an engine for desktop GPUs")
+    try:
+        facts = machine.ask(tensorrt_rtx_facts)
+    except ProcessFailed as failure:
+        return Finding("tensorrt_rtx", Level.WARNING, f"does not work: {failure}", failure.fix(install))
+    said = f"{facts['version']}, supports {', '.join(facts['capabilities'])}"
+    if not facts["devices"]:
+        return Finding("tensorrt_rtx", Level.OK, f"{said}; there is no GPU that answers: it builds for others only")
+    device = facts["devices"][0]  # the one that engines use
+    if f"sm{device.rpartition(' sm_')[2]}" not in facts["capabilities"]:
+        said = f"{said}, not this GPU ({device})"
+        return Finding("tensorrt_rtx", *((Level.WARNING, said, other) if is_wanted else (Level.OK, said)))
+    if "pycuda" in facts:
+        return Finding("tensorrt_rtx", Level.WARNING, f"{said}; {facts['pycuda']}", "pip install pycuda")
+    return Finding("tensorrt_rtx", Level.OK, f"{said}, also this GPU ({device})")
+
+
+def tensorrt_rtx_facts() -> dict[str, Any]:
+    """`cuda_facts`, version and the capabilities that it supports: it imports without a GPU too, unlike TensorRT."""
+    import tensorrt_rtx
+
+    from vpr_ros.engines.tensorrt.capabilities import known_capabilities
+
+    facts = cuda_facts() | {"version": tensorrt_rtx.__version__, "capabilities": known_capabilities(tensorrt_rtx)}
+    if facts["devices"]:
+        facts |= _pycuda_facts()
+    return facts
+
+
+def _pycuda_facts() -> dict[str, str]:
+    try:
+        import pycuda.driver  # noqa: F401
+    except ImportError as error:
+        return {"pycuda": str(error)}
+    return {}
 
 
 def _has_gpu(machine: Machine) -> bool:

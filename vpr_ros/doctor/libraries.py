@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vpr_ros.doctor.finding import Finding, Level
-from vpr_ros.doctor.machine import Machine, ProcessFailed
+from vpr_ros.machine import Machine, ProcessFailed
 
 OPENCV_PACKAGES = (
     "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",

@@ -6,10 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from vpr_ros.config import Config
 from vpr_ros.doctor.finding import Finding, Level, size_text
-from vpr_ros.doctor.machine import Machine, ProcessFailed
 from vpr_ros.errors import VprError
+from vpr_ros.machine import Machine, ProcessFailed
 
 
 def check_engines(machine: Machine, folder: str) -> Finding:
@@ -29,17 +28,11 @@ def check_engines(machine: Machine, folder: str) -> Finding:
 
 def engine_facts(folder: str) -> dict[str, Any]:
     """How many engine files there are, and which of them would be built again: file to why."""
-    from vpr_ros.engines import misfits
     from vpr_ros.engines.cache import EngineCache
+    from vpr_ros.engines.misfits import misfits
 
     found = {path.name: misfit for path, misfit in misfits(EngineCache(folder))}
     return {"count": len(found), "problems": {name: misfit for name, misfit in found.items() if misfit}}
-
-
-def engine_folder(machine: Machine, config: Config) -> Path:
-    """Where engines are kept: as `EngineCache`, which cannot be imported where ONNX Runtime cannot."""
-    users = machine.environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(config.engine.cache or f"{users}/vpr_ros/engines")
 
 
 def check_model(machine: Machine, path: str) -> Finding:

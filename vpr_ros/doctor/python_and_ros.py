@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from vpr_ros.doctor.finding import Finding, Level
-from vpr_ros.doctor.machine import Machine
+from vpr_ros.machine import Machine
 
 
 def check_python(machine: Machine) -> Finding:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import tempfile
 from pathlib import Path
 
 from vpr_ros.doctor.finding import GIB, MIB, Finding, Level, size_text
-from vpr_ros.doctor.machine import Machine
+from vpr_ros.machine import Machine
 
 NEEDED_MEMORY = GIB // 2
 WANTED_MEMORY = GIB
@@ -19,17 +18,17 @@ WANTED_DISK = GIB
 
 def check_memory(machine: Machine) -> Finding:
     """How much memory is left, also under a container's limit?"""
-    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", machine.read("proc/meminfo"), re.MULTILINE))
-    if "MemAvailable" not in fields:
+    memory = machine.memory
+    if "MemAvailable" not in memory:
         return Finding("memory", Level.SKIPPED, "/proc/meminfo cannot be read", "free -h    # want 1 GB available")
-    free, said = int(fields["MemAvailable"]) * 1024, ""
+    free, said = memory["MemAvailable"], ""
     fix = "ps aux --sort=-rss | head    # what takes it; stop something or add swap"
     if tightest := _memory_limit(machine):
         limit, used = tightest
         said = f", this container may use {size_text(limit)} and uses {size_text(used)}"
         if limit - used < free:
             free, fix = max(0, limit - used), "docker run --memory=4g ...    # or MemoryMax= of the systemd unit"
-    said = f"{size_text(free)} available of {size_text(int(fields.get('MemTotal', 0)) * 1024)}{said}"
+    said = f"{size_text(free)} available of {size_text(memory.get('MemTotal', 0))}{said}"
     if free < NEEDED_MEMORY:
         return Finding("memory", Level.ERROR, f"{said}: the node needs {size_text(NEEDED_MEMORY)}", fix)
     if free < WANTED_MEMORY:
@@ -60,11 +59,8 @@ def _memory_limit(machine: Machine) -> tuple[int, int] | None:
 def check_cpu(machine: Machine, threads: int = 0) -> Finding:
     """How many cores this process may use, and whether they are throttled on purpose."""
     allowed, said = float(machine.cpus), f"{machine.cpus} cores"
-    quota = machine.read("sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdecimal():
-        share = int(quota[0]) / int(quota[1])
-        if share < allowed:
-            allowed, said = share, f"{said}, of which a container's limit leaves {share:.1f}"
+    if (limit := machine.cpu_limit) is not None and limit < allowed:
+        allowed, said = limit, f"{said}, of which a container's limit leaves {limit:.1f}"
     if threads > max(1.0, allowed):
         found = f"{said}: engine.threads {threads} are more than there are, which is slower than fewer"
         fix = f"--set engine.threads={max(1, int(allowed))}    # or 0: the engine chooses"

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.model import PlaceModel
+from vpr_ros.errors import EngineError
+
+if TYPE_CHECKING:  # it opens models with ONNX Runtime, which is not needed here
+    from vpr_ros.model import PlaceModel
 
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and the share of it that is done (None: not known). What it raises ends the build."""
+
+
+class UnsupportedPrecision(EngineError):
+    """The device or library computes in others only: nothing is broken."""
 
 
 class Engine(Protocol):

@@ -3,75 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import Backend, BuildOptions, BuildsAhead, Engine, Progress
 from vpr_ros.engines.cache import EngineCache, Entry, Key
-from vpr_ros.engines.parity import BARS, Parity, compare
-from vpr_ros.engines.precision import graph_of, sensitivity
+from vpr_ros.engines.facts import Facts, Recall
+from vpr_ros.engines.graphs.precision import graph_of
+from vpr_ros.engines.graphs.sensitivity import sensitivity
+from vpr_ros.engines.parity import BARS, compare
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
+from vpr_ros.stopwatch import in_turns
 
 ROUNDS = 15
 """Of timing an engine and the reference in turns."""
-
-
-RECALL_LOSS = 0.01
-"""Most that an engine's recall@1 may be below the reference's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Recall@1 of an engine and of the reference on one set of places."""
-
-    places: str
-    engine: float
-    reference: float
-
-    @property
-    def holds(self) -> bool:
-        return self.engine >= self.reference - RECALL_LOSS - 1e-9  # rounding is no loss
-
-    def __str__(self) -> str:
-        return f"recall@1 {self.engine:.3f}, the reference's {self.reference:.3f} on {self.places}"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was measured of an engine when it was built.
-
-    `speed` is the reference's time for an image over the engine's. An engine below the bar has no times; `harmed` says which
-    operators its precision harms most, and by how much.
-    """
-
-    parity: Parity
-    milliseconds: float | None = None
-    speed: float | None = None
-    harmed: str = ""
-    recall: Recall | None = None
-
-    def __str__(self) -> str:
-        fast = "" if self.speed is None else f"{self.speed:.2f} x as fast as the reference ({self.milliseconds:.1f} ms)"
-        return "; ".join(str(part) for part in (fast, self.parity, self.recall, self.harmed) if part)
-
-    def holds(self, bar: float) -> bool:
-        """Whether the engine may be used: near enough to the reference, and no worse at what it is for."""
-        return self.parity.cosine_min >= bar and (self.recall is None or self.recall.holds)
-
-    @classmethod
-    def of(cls, entry: Entry) -> Facts:
-        """Raises EngineError where the cache's file does not have them."""
-        try:
-            facts = dict(entry.facts)
-            recall = facts.pop("recall", None)
-            return cls(Parity(**facts.pop("parity")), recall=None if recall is None else Recall(**recall), **facts)
-        except (KeyError, TypeError) as error:
-            raise EngineError("what was measured of the engine is damaged") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +134,19 @@ class Builder:
                 facts = Facts(parity, harmed=self._harmed(backend, options.precision, progress))
                 self._keep(key, b"", facts, progress)
                 raise self._too_different(backend, options, facts)
-            seconds, of_reference = take_turns(engine, self.reference, self.images[:1])
-            facts = Facts(parity, 1e3 * seconds, of_reference / seconds)
+            facts = Facts(parity, *self._speed(engine))
             self._keep(key, content, facts, progress)
         except BaseException:
             engine.close()
             raise
         return engine, facts
+
+    def _speed(self, engine: Engine) -> tuple[float, float]:
+        """Milliseconds for an image, and how many times as fast as the reference."""
+        image = self.images[:1]
+        seconds = in_turns([partial(each.describe, image) for each in (engine, self.reference)], ROUNDS)
+        of_engine, of_reference = (float(np.median(times)) for times in seconds)
+        return 1e3 * of_engine, of_reference / of_engine
 
     def _built_ahead(self, backend: Backend, options: BuildOptions, progress: Progress) -> tuple[Engine, bytes] | None:
         """An engine that another machine built for this one, and its content."""
@@ -230,18 +186,3 @@ class Builder:
             f"{backend.name} {options.precision} describes images too differently: {facts}; use {instead}, or lower "
             "engine.min_cosine if you can live with that"
         )
-
-
-def take_turns(
-    engine: Engine, reference: Engine, images: NDArray[np.uint8], rounds: int = ROUNDS
-) -> tuple[float, float]:
-    """Median seconds of both for the same images, measured in turns so that a busy machine is busy for both."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for one in (engine, reference):
-        one.describe(images)  # the first call is slower
-    for _ in range(rounds):
-        for one, times in zip((engine, reference), seconds, strict=True):
-            start = time.perf_counter()
-            one.describe(images)
-            times.append(time.perf_counter() - start)
-    return float(np.median(seconds[0])), float(np.median(seconds[1]))

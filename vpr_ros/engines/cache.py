@@ -13,13 +13,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vpr_ros.errors import EngineError
-from vpr_ros.model import PlaceModel
-from vpr_ros.whole_file import whole_file
+from vpr_ros.files import whole_file
 
-FORMAT = "vpr_ros.engine.1"
+if TYPE_CHECKING:  # it opens models with ONNX Runtime, which is not needed here
+    from vpr_ros.model import PlaceModel
+
+FORMAT = "vpr_ros.engine.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,17 @@ class Entry:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def cache_folder(name: str | Path = "", environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder `name`; without one, `vpr_ros/engines` in the user's cache ($XDG_CACHE_HOME or ~/.cache)."""
+    users = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(name or f"{users}/vpr_ros/engines").expanduser()
+
+
 class EngineCache:
-    """A folder of engines; without a name, `vpr_ros/engines` in the user's cache ($XDG_CACHE_HOME or ~/.cache)."""
+    """A folder of engines, `cache_folder` by default."""
 
     def __init__(self, folder: str | Path = "") -> None:
-        users = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        self.folder = Path(folder or f"{users}/vpr_ros/engines").expanduser()
+        self.folder = cache_folder(folder)
 
     def keep(self, key: Key, content: bytes, facts: Mapping[str, Any]) -> Entry:
         """Write an engine. Raises EngineError where the disk refuses."""

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import BuildOptions, Progress
 from vpr_ros.engines.cores import bound_to
-from vpr_ros.engines.nvidia_driver import NvidiaDriver
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
+from vpr_ros.nvidia_driver import usable_driver
 
 Provider = tuple[str, dict[str, str]]
 """A provider of ONNX Runtime and its options."""
@@ -130,7 +130,7 @@ class OnnxRuntimeBackend:
             return f"this ONNX Runtime has no {provider}: pip install onnxruntime-gpu in place of onnxruntime"
         if self._device != "cpu":
             try:
-                NvidiaDriver()
+                usable_driver()
             except EngineError as error:
                 return str(error)
         if self._device == "tensorrt" and (library := _missing_tensorrt()):
@@ -139,7 +139,7 @@ class OnnxRuntimeBackend:
 
     def identity(self) -> Mapping[str, str]:
         """ONNX Runtime's version and the GPU, or the architecture of the CPU: the CPU's engine is the graph itself."""
-        device = platform.machine() if self._device == "cpu" else NvidiaDriver().device()
+        device = platform.machine() if self._device == "cpu" else usable_driver().device()
         return {"library": f"ONNX Runtime {onnxruntime.__version__}", "device": device}
 
     def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, Progress, UnsupportedPrecision
 from vpr_ros.engines.cores import bound_to
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
@@ -156,7 +156,7 @@ class OpenVinoBackend:
             raise EngineError(f"{self.name} runs {', '.join(self.precisions)}, not {options.precision}")
         core = _core()
         if options.precision == "bf16" and "BF16" not in core.get_property(self._device, "OPTIMIZATION_CAPABILITIES"):
-            raise EngineError(f"{self.name}: this {self._device} cannot compute in bf16; use fp32 or int8")
+            raise UnsupportedPrecision(f"{self.name}: this {self._device} cannot compute in bf16; use fp32 or int8")
         name = f"{self.name} {options.precision}"
         try:
             graph = core.read_model(content, b"")

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from vpr_ros.engines.backend import Engine
 
-BARS = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.9, "int8": 0.9}
+BARS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.9, "int8": 0.9}
 """Least cosine of an engine's descriptor with the reference's of the same image, by precision.
 
 What breaks falls far below; above 0.9 the shipped model lost no answer on the loops of KITTI 00 (benchmarks/engines.py).
-fp16 had 0.999 until it ran: of 32 real images the worst had 0.9988, on an H200 as on a CPU, all by one convolution.
+fp16 of everything has had 0.9988 on real images, all by one convolution; with that in fp32 (graphs/sensitivity.py) the minimum of 84
+real images is 0.9999, before 0.9992. A library that lowers more than the graph does may stay below the bar.
 """
 
 

@@ -5,51 +5,37 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import cv2
 import jinja2
 from matplotlib.figure import Figure
 
+from vpr_ros.errors import ImageError
+from vpr_ros.images import read_image
+from vpr_ros.plot_style import AMBER, BLUE, GREEN, INK, RED, STYLE
 from vpr_ros.types import Image
 
-GREEN, RED, AMBER, BLUE = "#1a9e63", "#d9483b", "#e09a1f", "#3b7dd8"
-"""Right, wrong, in between, neither."""
-INK = "#010203"
-"""Stands for the page's text colour in plots, so that they follow its light or dark theme."""
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "vpr_ros",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "axes.grid": True,
-    "grid.alpha": 0.15,
-    "grid.linewidth": 0.8,
-} | dict.fromkeys(
-    [
-        "text.color",
-        "axes.edgecolor",
-        "axes.labelcolor",
-        "xtick.color",
-        "ytick.color",
-        "grid.color",
-        "legend.labelcolor",
-    ],
-    INK,
-)
-"""Of all plots, for `matplotlib.rc_context`; the same plot is the same text every time."""
+__all__ = ["AMBER", "BLUE", "GREEN", "INK", "RED", "STYLE", "data_uri", "render", "svg"]
+
+_TEMPLATES = Path(__file__).with_name("templates")
 _WIDTH_PX = 480
 _JPEG_QUALITY = 80
 
 
 def render(template: Path, **values: object) -> str:
-    """HTML from a Jinja file; text is escaped, and a name that `values` lacks raises jinja2.UndefinedError."""
+    """HTML from a Jinja file, which may extend `base.html.j2` and import from `picture.html.j2` of the folder `templates`.
+
+    Text is escaped, and a name that `values` lacks raises jinja2.UndefinedError.
+    """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader([template.parent, _TEMPLATES]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
+    environment.globals.update(GREEN=GREEN, RED=RED, AMBER=AMBER, BLUE=BLUE)
+    return environment.get_template(template.name).render(values)
 
 
 def svg(figure: Figure, title: str) -> str:
@@ -68,3 +54,13 @@ def data_uri(image: Image, width_px: int = _WIDTH_PX) -> str:
         image = cv2.resize(image, (width_px, max(1, round(height * width_px / width))), interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def file_uri(path: Path | None, width_px: int = _WIDTH_PX) -> str | None:
+    """An image file as `data_uri` has it; None where there is none or it cannot be read."""
+    if path is None:
+        return None
+    try:
+        return data_uri(read_image(path), width_px)
+    except ImageError:
+        return None

@@ -31,7 +31,7 @@ class Verdict(Enum):
     TRUE = "accepted and correct"
     FALSE = "accepted and wrong"
     MISSED = "a true revisit, not accepted"
-    BORDERLINE = "accepted and correct, but too far away to be asked for"
+    BORDERLINE = "accepted and correct, but too far away to count as a revisit"
     QUIET = "no revisit, and none reported"
     UNKNOWN = "a pose is missing, of the frame, its match or in between, so it cannot be judged"
 

@@ -18,7 +18,7 @@ from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, RED, STYLE, data
 from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
 from vpr_ros.types import FrameRef, Image, MatchStatus, PlaceMatch, Pose
 
-_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 _PER_GALLERY = 8
 
 

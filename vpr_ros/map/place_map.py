@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import MapError
+from vpr_ros.files import whole_file
 from vpr_ros.map.index.base import Index, Selection
 from vpr_ros.map.index.faiss_index import FaissIndex
 from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, KeyframeRef, Pose, Thumbnail
-from vpr_ros.whole_file import whole_file
 
 FORMAT = "vpr_ros.place_map.1"
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from itertools import repeat
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, describe_images, describe_images_with_masks
+from vpr_ros.engines.backend import Engine
+from vpr_ros.engines.describe import describe_images, describe_images_with_masks
 from vpr_ros.errors import FrameOrderError
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.recognition.decision import cooldown_status, motion_status, retrieval_status, rigid_status

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from vpr_ros.engines import Engine
-from vpr_ros.engines.backend import Progress
+from vpr_ros.engines.backend import Engine, Progress
 from vpr_ros.errors import VprError
 
 

@@ -1,14 +1,16 @@
-"""Services on the map: reset, save and load. Files are read and written beside the executor and outside the detector's lock."""
+"""Services on the map: reset, save and load. They have a thread of their own: a large map holds up neither images nor diagnostics."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any
 
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.task import Future
 from std_srvs.srv import Trigger
 from vpr_msgs.srv import LoadMap, SaveMap
 
@@ -16,23 +18,45 @@ from vpr_ros.errors import MapError, VprError
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.ros.recogniser import Recogniser
 
-T = TypeVar("T")
-
 
 class MapServices:
-    """The node's services on the map, as long as the node lives; files are read and written one after another."""
+    """The node's services on the map, as long as the node lives.
+
+    They belong to a hidden node beside it, with an executor of its own: rclpy's single-threaded executor, the one that neither
+    stalls nor spins in the versions at hand, runs one callback at a time, and a coroutine that waits for a thread keeps it busy.
+    """
 
     def __init__(self, node: Node, recogniser: Callable[[], Recogniser | None]) -> None:
         """`recogniser` returns the node's present one, None where it is not configured."""
-        self._node, self._find_recogniser = node, recogniser
-        self._files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vpr_map_files")
-        node.create_service(Trigger, "~/reset", self._on_reset)
-        node.create_service(SaveMap, "~/save_map", self._on_save_map)
-        node.create_service(LoadMap, "~/load_map", self._on_load_map)
+        self._find_recogniser = recogniser
+        self._beside = rclpy.create_node(
+            f"_{node.get_name()}_map_services",
+            context=node.context,
+            namespace=node.get_namespace(),
+            use_global_arguments=False,  # a remapped name of the node is not for this one
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+        for kind, name, callback in (
+            (Trigger, "~/reset", self._reset),
+            (SaveMap, "~/save_map", self._save_map),
+            (LoadMap, "~/load_map", self._load_map),
+        ):
+            self._beside.create_service(kind, node.resolve_service_name(name), _answering(callback))
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._beside)
+        self._thread = threading.Thread(target=self._spin, name="vpr_map_services", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
-        """Waits for the files that are being written."""
-        self._files.shutdown(wait=True)
+        """Waits for the request in work."""
+        self._executor.shutdown()
+        self._thread.join()
+        self._beside.destroy_node()
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException):
+            self._executor.spin()
 
     def _recogniser(self) -> Recogniser:
         recogniser = self._find_recogniser()
@@ -40,53 +64,38 @@ class MapServices:
             raise VprError("the node is not configured")
         return recogniser
 
-    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _reset(self, _: Trigger.Request) -> str:
+        return f"forgot {self._recogniser().start_with(None)} keyframes"
+
+    def _save_map(self, request: SaveMap.Request) -> str:
+        recogniser = self._recogniser()
+        path = map_path(recogniser.config.node.maps_directory, request.name)
+        content, model_id = recogniser.map_content()
+        content.save(path, model_id)
+        return f"saved {len(content.keyframes)} keyframes to {path}"
+
+    def _load_map(self, request: LoadMap.Request) -> str:
+        recogniser = self._recogniser()
+        path = map_path(recogniser.config.node.maps_directory, request.name)
+        place_map = PlaceMap.load(path, recogniser.model.id)
+        if self._find_recogniser() is not recogniser:
+            raise MapError("the node was cleaned up meanwhile: the map is not loaded")
+        recogniser.start_with(place_map)
+        fault = recogniser.check_map()
+        return f"loaded {len(place_map)} keyframes from {path}" + (f"; {fault}" if fault else "")
+
+
+def _answering(serve: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
+    """A service callback: `success` and the message that `serve` returns, or the error that it raises."""
+
+    def callback(request: Any, response: Any) -> Any:
         try:
-            forgotten = self._recogniser().start_with(None)
-            response.success, response.message = True, f"forgot {forgotten} keyframes"
+            response.success, response.message = True, serve(request)
         except VprError as error:
             response.success, response.message = False, str(error)
         return response
 
-    async def _on_save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> SaveMap.Response:
-        try:
-            recogniser = self._recogniser()
-            path = map_path(recogniser.config.node.maps_directory, request.name)
-            content, model_id = recogniser.map_content()
-            await self._beside(lambda: content.save(path, model_id))
-            response.success, response.message = True, f"saved {len(content.keyframes)} keyframes to {path}"
-        except VprError as error:
-            response.success, response.message = False, str(error)
-        return response
-
-    async def _on_load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> LoadMap.Response:
-        try:
-            recogniser = self._recogniser()
-            path = map_path(recogniser.config.node.maps_directory, request.name)
-            place_map = await self._beside(lambda: PlaceMap.load(path, recogniser.model.id))
-            if self._find_recogniser() is not recogniser:
-                raise MapError("the node was cleaned up meanwhile: the map is not loaded")
-            recogniser.start_with(place_map)
-            response.success, response.message = True, f"loaded {len(place_map)} keyframes from {path}"
-            if fault := recogniser.check_map():
-                response.message += f"; {fault}"
-        except VprError as error:
-            response.success, response.message = False, str(error)
-        return response
-
-    async def _beside(self, work: Callable[[], T]) -> T:
-        """The result of `work` in the thread for files; the executor goes on meanwhile."""
-        done: Future[T] = Future(executor=self._node.executor)
-
-        def run() -> None:
-            try:
-                done.set_result(work())
-            except Exception as error:
-                done.set_exception(error)
-
-        self._files.submit(run)
-        result = await done
-        return cast(T, result)
+    return callback
 
 
 def map_path(maps_directory: str, name: str) -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from vpr_ros.config import NodeConfig
 from vpr_ros.doctor.cv_bridge import REINSTALL, probe_cv_bridge
-from vpr_ros.doctor.machine import Machine
 from vpr_ros.errors import ConfigError
 from vpr_ros.image_decoder import Decoder, new_bridge, one_line
+from vpr_ros.machine import Machine
 
 
 def open_decoder(config: NodeConfig, machine: Machine | None = None) -> Decoder:

@@ -9,8 +9,8 @@ from pathlib import Path
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from vpr_ros.config import Config
-from vpr_ros.engines import Engine, build_options, is_reference, open_engine, open_reference
-from vpr_ros.engines.backend import Progress
+from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
 from vpr_ros.map.place_map import MapContent, PlaceMap
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.recognition.loop_detector import LoopDetector

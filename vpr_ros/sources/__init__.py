@@ -6,11 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from vpr_ros.bags.reader import BAG_SUFFIXES
 from vpr_ros.errors import SourceError
 from vpr_ros.sources.bag import BagSource
 from vpr_ros.sources.base import Source
 from vpr_ros.sources.folders import IMAGE_SUFFIXES, FolderSource, KittiSource, TumSource
-from vpr_ros.sources.rosbag import BAG_SUFFIXES
 from vpr_ros.sources.truth import read_truth
 from vpr_ros.sources.video import VIDEO_SUFFIXES, VideoSource
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.bags.base import Message, typestore
+from vpr_ros.bags.reader import Bag
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.extrinsics import StaticTransforms
@@ -19,7 +21,6 @@ from vpr_ros.images import decode_compressed, decode_image
 from vpr_ros.recognition.drive_clock import stamp_or_received
 from vpr_ros.rotations import pose_from_quaternion
 from vpr_ros.sources.base import Source
-from vpr_ros.sources.rosbag import Bag, Message, typestore
 from vpr_ros.sources.truth import Truth, read_truth
 from vpr_ros.trajectory import nearest
 from vpr_ros.types import Camera, Frame, Image, Pose

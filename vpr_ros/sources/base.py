@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +163,3 @@ class Source(ABC):
 def _with_odometry(frame: Frame, world_from_camera: Pose | None) -> Frame:
     """Of a body that is the camera itself."""
     return replace(frame, odom_from_body=world_from_camera, odometry_frame=TRUE_ODOMETRY)
-
-
-def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Sort key under which `frame_9.png` comes before `frame_10.png`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]

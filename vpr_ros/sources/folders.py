@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.files import natural_order
 from vpr_ros.images import read_image
-from vpr_ros.sources.base import Source, natural_order
-from vpr_ros.sources.text import read_rows, stamp_from_seconds
+from vpr_ros.sources.base import Source
+from vpr_ros.sources.text import read_matrix, read_rows, stamp_from_seconds
 from vpr_ros.sources.truth import Truth, read_truth
 from vpr_ros.types import Camera, Frame, Image, Pose
 
@@ -22,12 +23,12 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 _KITTI_CAMERAS = ("image_0", "image_1", "image_2", "image_3")
 
-# Published by the TUM RGB-D benchmark for its own 640 x 480 images; those of freiburg3 are rectified.
-_TUM_CAMERAS = {
+TUM_CAMERAS = {
     1: Camera(517.3, 516.5, 318.6, 255.3, 640, 480, (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
     2: Camera(520.9, 521.0, 325.1, 249.7, 640, 480, (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
     3: Camera(535.4, 539.2, 320.1, 247.6, 640, 480),
 }
+"""Of freiburg1 to 3, as the TUM RGB-D benchmark publishes them for its own images; those of freiburg3 are rectified."""
 
 
 class _ImageFiles(Source):
@@ -102,7 +103,7 @@ class KittiSource(_ImageFiles):
     ) -> None:
         root = Path(root)
         folder = root / "sequences" / sequence
-        paths = _kitti_images(folder, camera)
+        paths = kitti_images(folder, camera)
         times = folder / "times.txt"
         stamps = _kitti_stamps(times)
         numbers = [int(path.stem) for path in paths]
@@ -141,19 +142,11 @@ class TumSource(_ImageFiles):
         odometry_from_poses: bool = False,
     ) -> None:
         root = Path(root)
-        stamps, paths = [], []
-        for line, words in read_rows(root / "rgb.txt", columns=2):
-            try:
-                stamps.append(stamp_from_seconds(words[0]))
-                paths.append(root / words[1].strip())
-            except (ValueError, IndexError):
-                raise SourceError(f"{root / 'rgb.txt'}:{line}: expected 'timestamp path'") from None
-        if not paths:
-            raise SourceError(f"{root / 'rgb.txt'}: lists no images")
+        stamps, paths = zip(*tum_images(root / "rgb.txt"), strict=True)
         poses = Path(ground_truth_file or root / "groundtruth.txt")
         truth = read_truth(poses) if ground_truth_file or poses.exists() else None
         super().__init__(root.resolve().name, paths, stamps, truth, ground_truth_offset_s, odometry_from_poses)
-        for number, camera in _TUM_CAMERAS.items():
+        for number, camera in TUM_CAMERAS.items():
             if f"freiburg{number}" in self.name or f"fr{number}" in self.name:
                 self._calibration = Calibration.of_camera(camera, f"the benchmark's freiburg{number}")
 
@@ -193,7 +186,27 @@ def image_files(folder: Path) -> list[Path]:
         raise SourceError(f"{folder}: {error.strerror}") from None
 
 
-def _kitti_images(folder: Path, camera: str) -> list[Path]:
+def tum_images(listing: Path) -> list[tuple[int, Path]]:
+    """Stamp in ns and file of each line "timestamp path" of TUM's `rgb.txt` or `depth.txt`, in the order of the lines.
+
+    Raises `SourceError` with file and line where a line is something else, or there is none.
+    """
+    images = []
+    for line, words in read_rows(listing, columns=2):
+        try:
+            images.append((stamp_from_seconds(words[0]), listing.parent / words[1].strip()))
+        except (ValueError, IndexError):
+            raise SourceError(f"{listing}:{line}: expected 'timestamp path'") from None
+    if not images:
+        raise SourceError(f"{listing}: lists no images")
+    return images
+
+
+def kitti_images(folder: Path, camera: str) -> list[Path]:
+    """The images of `camera` ("image_0" to "image_3") in the folder of a KITTI sequence, by number.
+
+    Raises `SourceError` where there is no such camera or image.
+    """
     if camera not in _KITTI_CAMERAS:
         raise SourceError(f"camera must be one of {', '.join(_KITTI_CAMERAS)}, not {camera!r}")
     if not (folder / camera).is_dir():
@@ -223,7 +236,7 @@ def _kitti_calibration(path: Path, camera: str) -> tuple[Calibration | None, Pos
     key = f"P{camera[-1]}:"
     for line, words in read_rows(path):
         if words[0] == key:
-            projection = _matrix_3x4(path, line, words[1:])
+            projection = read_matrix(words[1:], (3, 4), path, line)
             k = projection[:, :3]
             if not (k[0, 0] > 0 and k[1, 1] > 0):
                 raise SourceError(f"{path}:{line}: focal lengths must be positive")
@@ -242,13 +255,3 @@ def _of_numbers(truth: Truth, numbers: Sequence[int], camera0_from_camera: Pose)
     poses = np.full((max(*numbers, len(truth.poses)) + 1, 4, 4), np.nan)
     poses[: len(truth.poses)] = truth.poses @ camera0_from_camera
     return replace(truth, poses=poses[np.array(numbers)])
-
-
-def _matrix_3x4(path: Path, line: int, words: list[str]) -> NDArray[np.float64]:
-    try:
-        matrix = np.array(words, np.float64).reshape(3, 4)
-    except ValueError:
-        matrix = None
-    if matrix is None or not np.isfinite(matrix).all():
-        raise SourceError(f"{path}:{line}: expected 12 numbers, a 3 x 4 matrix by rows")
-    return matrix

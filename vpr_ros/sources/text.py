@@ -1,11 +1,14 @@
-"""Text files of recordings: their rows, and stamps without a rounding."""
+"""Text files of recordings: their rows, the matrices in them, and stamps without a rounding."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vpr_ros.errors import SourceError
 
@@ -36,6 +39,18 @@ def read_rows(path: Path, columns: int = -1) -> Iterator[tuple[int, list[str]]]:
     for number, text in enumerate(read_lines(path), start=1):
         if text.strip() and not text.lstrip().startswith("#"):
             yield number, text.split(maxsplit=columns - 1 if columns > 0 else -1)
+
+
+def read_matrix(words: Sequence[str], shape: tuple[int, ...], path: Path, line: int) -> NDArray[np.float64]:
+    """The finite numbers of a line of text, by rows. Raises SourceError with file and line for anything else."""
+    try:
+        matrix = np.array(words, np.float64).reshape(shape)
+    except ValueError:
+        matrix = None
+    if matrix is None or not np.isfinite(matrix).all():
+        size = " x ".join(map(str, shape))
+        raise SourceError(f"{path}:{line}: expected {np.prod(shape)} numbers, a {size} matrix by rows")
+    return matrix
 
 
 def stamp_from_seconds(text: str) -> int:

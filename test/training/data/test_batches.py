@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_training import content, write_places
 
+from training.catalog import open_sources
 from training.data.batches import TrainingBatches, batch_loader
-from training.data.catalog import open_sources
+from training.data.feature_masks import UNKNOWN
 from training.data.sampling import Draw
 from training.data.source import Source
-from training.guidance import UNKNOWN
 from training.recipe import Recipe
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.data.augment import Crop
+from training.data.classes import NO_CLUSTER, read_table
 from training.data.image_set import ImageSet, LabelMaps
 from training.data.inputs import Rgb, Semantic
-from training.semantics.classes import NO_CLUSTER, read_table
 from vpr_ros.errors import ConfigError, ImageError, SourceError
 
 WHOLE = Crop(0, 0, 1, 1)

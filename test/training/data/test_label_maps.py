@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from training.data.classes import read_table
 from training.data.image_set import ImageSet, LabelMaps
 from training.data.label_maps import LabelMapsAt
-from training.semantics.classes import read_table
 from vpr_ros.errors import ConfigError, SourceError
 
 

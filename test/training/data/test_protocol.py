@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from small_batches import random_psi
 
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, across_sequences, within_frames, within_metres
+from training.data.protocol import Part, RetrievalProtocol, across_sequences, within_frames, within_metres
 from vpr_ros.errors import ConfigError
 
 # whole metres and degrees: distances and angles at the limit are exact
@@ -81,14 +81,14 @@ def test_other_sequences_ask_the_first(seed: int, sequences: list[str]) -> None:
 
 
 def test_one_sequence_cannot_be_asked() -> None:
-    with pytest.raises(ConfigError, match=r"^town has one sequence: nothing could be asked of it$"):
+    with pytest.raises(ConfigError, match=r"^town has one sequence: no queries are left for it$"):
         across_sequences(images([(0, 0, 0), (1, 1, 1)]), csr_array(np.zeros((2, 2), np.float32)))
 
 
 def test_drives_of_two_cities_are_not_one() -> None:
     city = ImageSet.of("city", [Path("a"), Path("b")], sequences=["drive 1", "drive 2"])
     part = Part(city, city, within_frames(2, 2, 0))
-    assert Protocol("two", "rule", (part, part)).sequences.tolist() == [
+    assert RetrievalProtocol("two", "rule", (part, part)).sequences.tolist() == [
         "0/drive 1",
         "0/drive 2",
         "1/drive 1",

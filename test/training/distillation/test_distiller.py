@@ -14,11 +14,11 @@ from scipy.sparse import csr_array
 from small_batches import unit
 from tiny_training import LABEL_MAPS, content, write_label_maps, write_places, write_teacher_and_student
 
-from training.checkpoint import load_network
-from training.data.catalog import open_sources
+from training.catalog import open_sources
 from training.data.source import Source
 from training.distillation import Distillation, Distiller, Samples
 from training.distillation.distiller import best_rotation
+from training.models.network_file import load_network
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
 from vpr_ros.errors import ConfigError, TrainingError

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from small_worlds import texture
 
+from training.data.classes import ClassTable
 from training.data.image_set import ImageSet, LabelMaps
 from training.data.source import Source
 from training.distillation import Audit, Distillation, Distiller, Samples
 from training.distillation.distiller import Prepared
 from training.distillation.page import write_page
-from training.semantics.classes import ClassTable
 
 N = 3
 RANKS = ((1, 9), (3, 4), (2, 2), (1, 3), (2, 1), (3, 1), (4, 1), (9, 9), (5, 40), (8, 2))

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.protocol import Part, Protocol, within_frames
+from training.data.protocol import Part, RetrievalProtocol, within_frames
 from training.evaluation.answers import answer, is_among
-from training.evaluation.describers import Thumbnail
+from training.evaluation.describers import PatchThumbnail
 
 
 @settings(deadline=None, max_examples=50)
@@ -21,13 +21,13 @@ def test_is_among_is_membership(seed: int, q: int, k: int) -> None:
         assert is_among(found, positives)[i, j] == (found[i, j] in positives[i].tolist())
 
 
-def one_part(database, queries, positives, **rest) -> Protocol:
-    return Protocol("test", "by hand", (Part(database, queries, positives, **rest),))
+def one_part(database, queries, positives, **rest) -> RetrievalProtocol:
+    return RetrievalProtocol("test", "by hand", (Part(database, queries, positives, **rest),))
 
 
 def test_the_best_answer_is_the_same_texture(cache, write_images) -> None:
     database, queries = write_images("map", [4, 5, 6]), write_images("query", [6, 5, 4])
-    answers = answer(Thumbnail(), one_part(database, queries, within_frames(3, 3, 0)), cache)
+    answers = answer(PatchThumbnail(), one_part(database, queries, within_frames(3, 3, 0)), cache)
     assert answers.found[:, 0].tolist() == [2, 1, 0]
     assert answers.right[:, 0].tolist() == [False, True, False]
     assert answers.right.sum(axis=1).tolist() == [1, 1, 1]
@@ -39,7 +39,7 @@ def test_the_best_answer_is_the_same_texture(cache, write_images) -> None:
 def test_images_that_cannot_be_read_neither_ask_nor_answer(cache, write_images) -> None:
     database, queries = write_images("map", [4, None, 6, 7]), write_images("query", [7, None, 6, 5])
     positives = tuple(np.array(right) for right in ([3], [2], [1, 2], [1]))
-    answers = answer(Thumbnail(), one_part(database, queries, positives), cache)
+    answers = answer(PatchThumbnail(), one_part(database, queries, positives), cache)
     assert answers.found[:, 0].tolist()[:3] == [3, -1, 2]
     assert not (answers.found == 1).any()
     assert answers.right[:, 0].tolist() == [True, False, True, False]
@@ -69,20 +69,20 @@ def test_a_borderline_answer_is_no_error(cache, write_images) -> None:
     database, queries = write_images("map", [4, 5, 6]), write_images("query", [4, 5])
     none = (np.array([], np.int64),) * 2
     borderline = (np.array([0]), np.array([0, 2]))
-    answers = answer(Thumbnail(), one_part(database, queries, none, borderline=borderline), cache)
+    answers = answer(PatchThumbnail(), one_part(database, queries, none, borderline=borderline), cache)
     assert answers.borderline[:, :3].sum(axis=1).tolist() == [1, 2]
     assert answers.borderline[:, 0].tolist() == [True, False]
     assert not answers.borderline[:, 3:].any()
     assert answers.wrong.tolist() == [False, True]
-    assert not answer(Thumbnail(), one_part(database, queries, none), cache).borderline.any()
+    assert not answer(PatchThumbnail(), one_part(database, queries, none), cache).borderline.any()
 
 
 def test_parts_answer_from_their_own_database(cache, write_images) -> None:
     here, there = write_images("here", [4, 5]), write_images("there", [6, 4, 7])
     asking = write_images("asking", [4])
     right = (np.array([1]),)
-    protocol = Protocol("two cities", "by hand", (Part(here, asking, right), Part(there, asking, right)))
-    answers = answer(Thumbnail(), protocol, cache)
+    protocol = RetrievalProtocol("two cities", "by hand", (Part(here, asking, right), Part(there, asking, right)))
+    answers = answer(PatchThumbnail(), protocol, cache)
     assert answers.part.tolist() == [0, 1]
     assert answers.query.tolist() == [0, 0]
     assert answers.found[:, 0].tolist() == [0, 1]

@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.evaluation.bootstrap import (
-    Bootstrap,
-    Units,
-    confidence_interval,
-    paired_difference,
-    resampling_units,
-)
+from training.evaluation.bootstrap import Bootstrap, Units, confidence_interval, paired_difference, resampling_units
 
 
 def test_five_sequences_are_resampled_as_they_are() -> None:

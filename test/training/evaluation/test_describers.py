@@ -12,8 +12,9 @@ import torch
 from small_worlds import save_grid_model, texture
 
 from training.evaluation import describers
-from training.evaluation.describers import Thumbnail, open_describer
-from vpr_ros.engines import describe_image, open_reference
+from training.evaluation.describers import PatchThumbnail, open_describer
+from vpr_ros.engines.describe import describe_image
+from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Image
@@ -32,13 +33,13 @@ def slow_thumbnail(image: Image) -> np.ndarray:
 
 def test_thumbnail_is_its_definition() -> None:
     images = [texture(1, 80, 60), texture(2, 200, 150)]
-    described = Thumbnail().describe(images)
+    described = PatchThumbnail().describe(images)
     assert described.dtype == np.float32
     np.testing.assert_allclose(described, [slow_thumbnail(image) for image in images], atol=1e-5)
 
 
 def test_thumbnail_of_one_colour_is_zero_not_nan() -> None:
-    described = Thumbnail().describe([np.full((60, 80, 3), 90, np.uint8)])
+    described = PatchThumbnail().describe([np.full((60, 80, 3), 90, np.uint8)])
     np.testing.assert_array_equal(described, np.zeros((1, 2048)))
 
 

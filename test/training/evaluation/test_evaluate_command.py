@@ -46,7 +46,7 @@ def test_refusals_are_one_line(tmp_path: Path, backwards: str) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file where a folder should be")
     text = refusal("thumbnail", "--on", backwards, "--cache", str(tmp_path / "cache"), "--out", str(taken))
-    assert text.startswith(f"evaluate: cannot write to {taken}: ")
+    assert text.startswith(f"evaluate: cannot write {taken / 'results.json'}: ")
 
 
 @pytest.mark.parametrize("option", ["--batch", "--resamples"])

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from small_worlds import texture
 
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, within_frames
+from training.data.protocol import Part, RetrievalProtocol, within_frames
 from training.evaluate import main
 from training.evaluation.answers import Answers, answer
 from training.evaluation.bootstrap import Bootstrap
-from training.evaluation.describers import Thumbnail
+from training.evaluation.describers import PatchThumbnail
 from training.evaluation.gallery import errors, successes
 from training.evaluation.page import write_page
 from training.evaluation.rerank import Reranker, open_reranker
@@ -63,12 +63,12 @@ def grey_images(folder: Path, name: str, values: range) -> ImageSet:
 
 
 @pytest.fixture(scope="module")
-def greys(tmp_path_factory: pytest.TempPathFactory) -> Protocol:
+def greys(tmp_path_factory: pytest.TempPathFactory) -> RetrievalProtocol:
     """Database image i has the value i, query i the value 100 + i."""
     folder = tmp_path_factory.mktemp("greys")
     database = grey_images(folder, "map", range(DATABASE))
     queries = grey_images(folder, "query", range(100, 100 + QUERIES))
-    return Protocol("greys", "by hand", (Part(database, queries, within_frames(QUERIES, DATABASE, 1)),))
+    return RetrievalProtocol("greys", "by hand", (Part(database, queries, within_frames(QUERIES, DATABASE, 1)),))
 
 
 def some_rankings(rng: np.random.Generator, depth: int) -> NDArray[np.int64]:
@@ -95,7 +95,9 @@ def some_answers(rng: np.random.Generator, found: NDArray[np.int64]) -> Answers:
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10_000), top=st.integers(1, 10), depth=st.integers(1, 8))
-def test_the_top_is_ordered_by_inliers_and_the_rest_stays(greys: Protocol, seed: int, top: int, depth: int) -> None:
+def test_the_top_is_ordered_by_inliers_and_the_rest_stays(
+    greys: RetrievalProtocol, seed: int, top: int, depth: int
+) -> None:
     rng = np.random.default_rng(seed)
     before = some_answers(rng, some_rankings(rng, depth))
     inliers = rng.integers(0, 4, (QUERIES, DATABASE))  # many are equal
@@ -112,14 +114,14 @@ def test_the_top_is_ordered_by_inliers_and_the_rest_stays(greys: Protocol, seed:
         assert (after.right[:, :k].any(axis=1) == before.right[:, :k].any(axis=1)).all()
 
 
-def test_each_image_is_extracted_once(greys: Protocol) -> None:
+def test_each_image_is_extracted_once(greys: RetrievalProtocol) -> None:
     answers = some_answers(np.random.default_rng(0), np.tile(np.arange(DATABASE), (QUERIES, 1)))
     reranker = by(np.zeros((QUERIES, DATABASE), np.int64), top=3)
     reranker.rerank(answers, greys)
     assert reranker.verifier.extracted == Counter([*range(3), *range(100, 100 + QUERIES)])
 
 
-def test_a_query_that_is_not_read_asks_nothing(greys: Protocol) -> None:
+def test_a_query_that_is_not_read_asks_nothing(greys: RetrievalProtocol) -> None:
     found = np.tile(np.arange(4), (QUERIES, 1))
     found[2] = -1
     reranker = by(np.ones((QUERIES, DATABASE), np.int64), top=4)
@@ -131,7 +133,7 @@ def test_a_query_that_is_not_read_asks_nothing(greys: Protocol) -> None:
 
 def test_an_image_that_can_no_longer_be_read_is_last_and_said(tmp_path: Path, caplog) -> None:
     database, queries = grey_images(tmp_path, "map", range(3)), grey_images(tmp_path, "query", range(100, 101))
-    protocol = Protocol("gone", "by hand", (Part(database, queries, (np.array([0]),)),))
+    protocol = RetrievalProtocol("gone", "by hand", (Part(database, queries, (np.array([0]),)),))
     answers = answer(Brightness(), protocol, NoCache())
     database.paths[answers.found[0, 0]].unlink()
     after = by(np.array([[5, 5, 5]]), top=3).rerank(answers, protocol)
@@ -158,7 +160,9 @@ class NoCache:
 def test_parts_are_looked_up_in_their_own_database(tmp_path: Path) -> None:
     here, there = grey_images(tmp_path, "here", range(3)), grey_images(tmp_path, "there", range(3, 6))
     asking = grey_images(tmp_path, "asking", range(100, 101))
-    protocol = Protocol("two", "by hand", tuple(Part(images, asking, (np.array([0]),)) for images in (here, there)))
+    protocol = RetrievalProtocol(
+        "two", "by hand", tuple(Part(images, asking, (np.array([0]),)) for images in (here, there))
+    )
     after = by(np.array([[7, 8, 9, 1, 2, 3]]), top=3).rerank(answer(Brightness(), protocol, NoCache()), protocol)
     assert after.found[:, :3].tolist() == [[2, 1, 0], [2, 1, 0]]
     assert after.inliers[:, :3].tolist() == [[9, 8, 7], [3, 2, 1]]
@@ -171,7 +175,7 @@ def test_the_curve_of_the_best_match_falls_with_the_inliers(tmp_path: Path) -> N
     part = Part(drive, drive.take([3, 4, 5]), positives, stop=np.full(3, 3))
     inliers = np.array([[90, 0, 0], [40, 20, 0], [0, 0, 30]])
     evaluation = evaluate(
-        [Brightness()], Protocol("loop", "by hand", (part,)), NoCache(), Bootstrap(), by(inliers, top=3)
+        [Brightness()], RetrievalProtocol("loop", "by hand", (part,)), NoCache(), Bootstrap(), by(inliers, top=3)
     )
     _, reranked = evaluation.results
     curve = reranked.scores[0].best_match
@@ -188,7 +192,7 @@ def test_the_curve_of_the_best_match_falls_with_the_inliers(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def walls(tmp_path: Path) -> Protocol:
+def walls(tmp_path: Path) -> RetrievalProtocol:
     """Six textured walls in light of six colours, seen again from the side, in the light of the next."""
     light = np.array([[60, 0, 0], [0, 60, 0], [0, 0, 60], [60, 60, 0], [0, 60, 60], [60, 0, 60]], np.uint8)
     corners = np.array([[0, 0], [320, 0], [320, 240], [0, 240]], np.float32)
@@ -204,11 +208,11 @@ def walls(tmp_path: Path) -> Protocol:
                 wall = cv2.warpPerspective(wall, aside, (320, 240), borderMode=cv2.BORDER_REFLECT)
             cv2.imwrite(str(path), wall + light[i if name == "map" else (i + 1) % 6])
     database, queries = (ImageSet.of(name, paths) for name, paths in sets.items())
-    return Protocol("walls", "same wall", (Part(database, queries, within_frames(6, 6, 0)),))
+    return RetrievalProtocol("walls", "same wall", (Part(database, queries, within_frames(6, 6, 0)),))
 
 
 @pytest.mark.parametrize("features", ["sift", "orb"])
-def test_the_right_wall_comes_first(walls: Protocol, cache, mean_colour, features: str) -> None:
+def test_the_right_wall_comes_first(walls: RetrievalProtocol, cache, mean_colour, features: str) -> None:
     evaluation = evaluate([mean_colour], walls, cache, Bootstrap(), open_reranker(features, 6))
     retrieved, reranked = evaluation.results
     assert retrieved.scores[0].recall.value[0] == 0
@@ -219,9 +223,11 @@ def test_the_right_wall_comes_first(walls: Protocol, cache, mean_colour, feature
     )
 
 
-def test_each_model_has_a_row_of_its_own_and_one_re_ranked(walls: Protocol, cache, mean_colour, tmp_path: Path) -> None:
-    evaluation = evaluate([Thumbnail(), mean_colour], walls, cache, Bootstrap(), open_reranker("sift", 2))
-    names = [Thumbnail().name, f"{Thumbnail().name} + sift top 2", "mean colour", "mean colour + sift top 2"]
+def test_each_model_has_a_row_of_its_own_and_one_re_ranked(
+    walls: RetrievalProtocol, cache, mean_colour, tmp_path: Path
+) -> None:
+    evaluation = evaluate([PatchThumbnail(), mean_colour], walls, cache, Bootstrap(), open_reranker("sift", 2))
+    names = [PatchThumbnail().name, f"{PatchThumbnail().name} + sift top 2", "mean colour", "mean colour + sift top 2"]
     assert [row[0] for row in score_table(evaluation).rows] == names
     assert any(note.startswith("+ FEATURES top K: ") for note in footnotes([evaluation], Bootstrap()))
     read = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
@@ -234,11 +240,11 @@ def test_each_model_has_a_row_of_its_own_and_one_re_ranked(walls: Protocol, cach
     assert html.count("Pictures: mean colour + sift top 2") == 1
     assert " inliers<br>" in html
     assert not any(
-        "FEATURES" in note for note in footnotes([evaluate([Thumbnail()], walls, cache, Bootstrap())], Bootstrap())
+        "FEATURES" in note for note in footnotes([evaluate([PatchThumbnail()], walls, cache, Bootstrap())], Bootstrap())
     )
 
 
-def test_the_command_re_ranks(walls: Protocol, tmp_path: Path, capsys) -> None:
+def test_the_command_re_ranks(walls: RetrievalProtocol, tmp_path: Path, capsys) -> None:
     where = ["--on", f"aligned={tmp_path}/map,{tmp_path}/query,0", "--cache", str(tmp_path / "cache")]
     main(["thumbnail", *where, "--rerank", "sift", "--rerank-top", "6"])
     (row,) = [line for line in capsys.readouterr().out.splitlines() if "+ sift top 6  6 " in line]
@@ -258,7 +264,7 @@ def test_xfeat_from_the_other_side_of_a_path(shared_data: Path) -> None:
         ImageSet.of(name, [shared_data / "gardenspoint" / name / f"Image{i:03d}.jpg" for i in (0, 60, 120)])
         for name in ("day_left", "day_right")
     ]
-    protocol = Protocol("path", "same index", (Part(*sides, within_frames(3, 3, 0)),))
+    protocol = RetrievalProtocol("path", "same index", (Part(*sides, within_frames(3, 3, 0)),))
     found = np.array([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
     before = some_answers(np.random.default_rng(0), found)
     after = open_reranker(str(shared_data / "weights" / "xfeat.onnx"), 3).rerank(before, protocol)

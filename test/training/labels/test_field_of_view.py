@@ -1,4 +1,4 @@
-"""Against the table of METHODS 1.3, polygons of 2000 arc points, closed forms and laws."""
+"""Against the table of docs/methods.md 1.3, polygons of 2000 arc points, closed forms and laws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from training.data.image_set import ImageSet
-from training.labels import FieldOfView, field_of_view
+from training.labels import field_of_view
+from training.labels.field_of_view import FieldOfView
 from vpr_ros.errors import SourceError
 
 VIEW = FieldOfView(angle_deg=90.0, radius_m=50.0)

@@ -8,7 +8,9 @@ import pytest
 from scipy.sparse import csr_array, save_npz
 
 from training.data.image_set import ImageSet
-from training.labels import Distance, SamePlace, cache, label
+from training.labels import cache
+from training.labels.cache import label
+from training.labels.rules import Distance, SamePlace
 
 TOWN = ImageSet.of("town", [Path(f"{i}.jpg") for i in range(4)], places=[0, 1, 0, 1], positions_m=np.zeros((4, 2)))
 EXPECTED = np.array([[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]])

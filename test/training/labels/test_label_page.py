@@ -12,8 +12,9 @@ from html_pages import check_page
 from small_worlds import texture
 
 from training.data.image_set import ImageSet
-from training.labels import Clips, FieldOfView, SamePlace
+from training.labels.field_of_view import FieldOfView
 from training.labels.page import write_page
+from training.labels.rules import Clips, SamePlace
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from training.data.image_set import ImageSet
-from training.labels import Clips, Distance, FieldOfView, LabelRule, SamePlace, SurfaceOverlap
+from training.labels.field_of_view import FieldOfView
+from training.labels.rules import Clips, Distance, LabelRule, SamePlace
+from training.labels.surface_overlap import SurfaceOverlap
 from vpr_ros.errors import SourceError
 
 NAN = np.nan

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from training.data.image_set import ImageSet, Surfaces
-from training.labels import SurfaceOverlap
+from training.labels.surface_overlap import SurfaceOverlap
 from vpr_ros.errors import ConfigError, SourceError
 from vpr_ros.types import Camera
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from training.data.classes import NO_CLUSTER
 from training.models.encoding import WeightedOneHot, widen
 from training.models.place_network import NetworkOptions, PlaceNetwork
-from training.semantics.classes import NO_CLUSTER
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_worlds import texture
 
-from training.semantics.classes import ClassTable, read_table
+from training.data.classes import ClassTable, read_table
 from training.semantics.labelled import (
     IGNORED,
     CropBatches,

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from training.semantics.classes import ClassTable
-from training.semantics.onnx_segmenter import FORMAT, OnnxFile, OnnxSegmenter, channel_counts, fitted, largest
+from training.data.classes import ClassTable
+from training.semantics.onnx_segmenter import FORMAT, OnnxSegmenter, SegmentationFile, channel_counts, fitted, largest
 from vpr_ros.errors import ConfigError, ModelError
 
 TABLE = ClassTable.checked(
@@ -24,7 +24,7 @@ HEIGHT, WIDTH = 32, 64
 
 def save_network(
     path: Path, taken: str = "float nchw", answer: str = "nchw", size: Any = (HEIGHT, WIDTH), **metadata: str
-) -> OnnxFile:
+) -> SegmentationFile:
     """Of `taken` images (float or uint8, nchw or nhwc) and an `answer`: logits nchw or nhwc, or labels."""
     element, layout = taken.split()
     kind = {"uint8": TensorProto.UINT8, "float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[element]
@@ -52,7 +52,7 @@ def save_network(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, metadata)
     onnx.save(model, path)
-    return OnnxFile.open(path)
+    return SegmentationFile.open(path)
 
 
 def flag() -> np.ndarray:
@@ -142,7 +142,7 @@ def test_labels_that_are_no_ids_are_refused(tmp_path: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "a.onnx")
-    segmenter = OnnxSegmenter(OnnxFile.open(tmp_path / "a.onnx"), TABLE)
+    segmenter = OnnxSegmenter(SegmentationFile.open(tmp_path / "a.onnx"), TABLE)
     with pytest.raises(ModelError, match=r"answers with int64 \(1, 32, 64, 3\): no label map of ids 0-255"):
         segmenter.labels(flag(), 10, 24)
 
@@ -158,15 +158,15 @@ def test_a_network_that_does_not_run_says_so(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(ModelError, match=r"a\.onnx does not run on an image: "):
-        OnnxSegmenter(OnnxFile.open(tmp_path / "a.onnx"), TABLE).labels(flag(), 10, 24)
+        OnnxSegmenter(SegmentationFile.open(tmp_path / "a.onnx"), TABLE).labels(flag(), 10, 24)
 
 
 def test_no_model_and_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot read model .*No such file"):
-        OnnxFile.open(tmp_path / "a.onnx")
+        SegmentationFile.open(tmp_path / "a.onnx")
     (tmp_path / "a.onnx").write_bytes(b"no")
     with pytest.raises(ModelError, match="does not open as an ONNX model"):
-        OnnxFile.open(tmp_path / "a.onnx")
+        SegmentationFile.open(tmp_path / "a.onnx")
 
 
 def test_logits_are_interpolated_before_the_largest_is_taken() -> None:

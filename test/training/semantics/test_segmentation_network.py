@@ -12,7 +12,7 @@ import torch
 from training.models.backbones import Backbone
 from training.semantics.export import export
 from training.semantics.network import SegmentationNetwork, SegmentationOptions
-from training.semantics.onnx_segmenter import FORMAT, OnnxFile
+from training.semantics.onnx_segmenter import FORMAT, SegmentationFile
 from vpr_ros.errors import ConfigError, ModelError
 
 SKIPS = ("features.3", "features.6")
@@ -68,7 +68,7 @@ def test_a_backbone_without_numbered_blocks_is_refused() -> None:
 
 def test_the_file_answers_as_torch_does(network: SegmentationNetwork, tmp_path: Path) -> None:
     export(network, tmp_path / "a.onnx", {"name": "tiny", "table": "camvid"})
-    file = OnnxFile.open(tmp_path / "a.onnx")
+    file = SegmentationFile.open(tmp_path / "a.onnx")
     assert file.metadata.items() >= {"name": "tiny", "format": FORMAT, "width": "64", "height": "32"}.items()
     assert file.metadata["parity"].startswith("largest difference of a logit ")
     for shape in ((1, 32, 64), (3, 96, 50)):

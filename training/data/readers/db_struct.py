@@ -14,7 +14,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
 from vpr_ros.errors import SourceError
@@ -42,32 +42,32 @@ class DbStruct(Reader):
         return [ImageSet.union(self.file.stem, [sets.database, sets.queries])]
 
 
-def pittsburgh(root: Path, file: Path | str) -> Protocol:
+def pittsburgh(root: Path, file: Path | str) -> RetrievalProtocol:
     """A split of Pittsburgh, right within the struct's own posDistThr (25 m), from archives unpacked into `root`."""
     return _protocol(Path(file).stem, _read(root / file, root, root / "queries_real"))
 
 
-def pitts30k_val(root: Path) -> Protocol:
+def pitts30k_val(root: Path) -> RetrievalProtocol:
     """7,608 queries, 10,000 database images."""
     return pittsburgh(root, "datasets/pitts30k_val.mat")
 
 
-def pitts30k_test(root: Path) -> Protocol:
+def pitts30k_test(root: Path) -> RetrievalProtocol:
     """6,816 queries, 10,000 database images."""
     return pittsburgh(root, "datasets/pitts30k_test.mat")
 
 
-def pitts250k_val(root: Path) -> Protocol:
+def pitts250k_val(root: Path) -> RetrievalProtocol:
     """7,608 queries, 78,648 database images."""
     return pittsburgh(root, "datasets/pitts250k_val.mat")
 
 
-def pitts250k_test(root: Path) -> Protocol:
+def pitts250k_test(root: Path) -> RetrievalProtocol:
     """8,280 queries, 83,952 database images."""
     return pittsburgh(root, "datasets/pitts250k_test.mat")
 
 
-def tokyo247(root: Path, database: str = "database_gsv_vga", queries: str = "247query_subset_v2") -> Protocol:
+def tokyo247(root: Path, database: str = "database_gsv_vga", queries: str = "247query_subset_v2") -> RetrievalProtocol:
     """315 queries of 35 spots by day, at sunset and by night; 75,984 cutouts of Street View, 12 a panorama.
 
     `root` holds datasets/tokyo247.mat and the two folders. A query's condition is what its own csv file says (D, S or N in
@@ -87,9 +87,9 @@ class _Sets:
     radius_m: float
 
 
-def _protocol(name: str, sets: _Sets) -> Protocol:
+def _protocol(name: str, sets: _Sets) -> RetrievalProtocol:
     positives = within_metres(sets.queries, sets.database, sets.radius_m)
-    return Protocol(name, f"at most {sets.radius_m:g} m away", (Part(sets.database, sets.queries, positives),))
+    return RetrievalProtocol(name, f"at most {sets.radius_m:g} m away", (Part(sets.database, sets.queries, positives),))
 
 
 def _read(file: Path, database: Path, queries: Path) -> _Sets:

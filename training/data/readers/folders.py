@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, within_frames
+from training.data.protocol import Part, RetrievalProtocol, within_frames
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import natural_order
+from vpr_ros.files import natural_order
 from vpr_ros.sources.folders import image_files
 
 
@@ -53,7 +53,7 @@ class NamedPlaces(Reader):
         return [ImageSet.of(_name(folder), paths, places=places, sequences=sessions)]
 
 
-class Clips(Reader):
+class ClipFolder(Reader):
     """Images of which only the clip is known: group `clip` of the regular expression that matches the name without suffix.
 
     CamVid: `patterns: ["train/*.png", "val/*.png"]`, `clip: "(?P<clip>[^_]+)_.*"`.
@@ -69,7 +69,7 @@ class Clips(Reader):
         return [ImageSet.of(_name(folder), paths, sequences=[_named(path, self.clip)["clip"] for path in paths])]
 
 
-def aligned(map_folder: Path, query_folder: Path, tolerance: int, name: str = "") -> Protocol:
+def aligned(map_folder: Path, query_folder: Path, tolerance: int, name: str = "") -> RetrievalProtocol:
     """Two passes along one path: image i of the queries was taken where image i of the map was, in natural order.
 
     Raises SourceError where they do not hold equally many images.
@@ -81,15 +81,15 @@ def aligned(map_folder: Path, query_folder: Path, tolerance: int, name: str = ""
         )
     positives = within_frames(len(queries), len(database), tolerance)
     name = f"{name or map_folder.parent.name} {database.name} -> {queries.name}"
-    return Protocol(name, f"+- {tolerance} images", (Part(database, queries, positives),))
+    return RetrievalProtocol(name, f"+- {tolerance} images", (Part(database, queries, positives),))
 
 
-def gardenspoint(root: Path) -> Protocol:
+def gardenspoint(root: Path) -> RetrievalProtocol:
     """GardensPoint Walking: the right side of the path asks the left side, both by day."""
     return aligned(root / "day_left", root / "day_right", 2, "GardensPoint")
 
 
-def stromovka(root: Path) -> Protocol:
+def stromovka(root: Path) -> RetrievalProtocol:
     """Stromovka park: winter asks autumn."""
     return aligned(root / "autumn", root / "winter", 1, "Stromovka")
 

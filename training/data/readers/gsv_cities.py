@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.data.image_set import ImageSet, heading_from_compass
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
-from training.data.readers.tables import Table
+from training.data.readers.tables import CsvTable
 from vpr_ros.errors import SourceError
 
 _EARTH_RADIUS_M = 6_371_000.0
@@ -37,7 +37,7 @@ class GsvCities(Reader):
 
 
 def _city(root: Path, city: str) -> ImageSet:
-    rows = Table.read(
+    rows = CsvTable.read(
         root / "Dataframes" / f"{city}.csv",
         *("place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid"),
     )

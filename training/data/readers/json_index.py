@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from vpr_ros.errors import SourceError
+from vpr_ros.rotations import pose_from_quaternion
+from vpr_ros.types import Pose
 
 
 def read_index(
@@ -40,13 +41,16 @@ def read_index(
         if not path.exists():
             raise SourceError(f"{index}: im_paths[{i}]: there is no {path}; set the reader's path to where they begin")
     numbers = np.array([_seven(row, index, i) for i, row in enumerate(rows)])
-    lengths = np.linalg.norm(numbers[:, quaternion], axis=1)
-    if not lengths.all():
-        raise SourceError(f"{index}: poses[{np.argmin(lengths)}]: its quaternion is zero")
-    poses = np.tile(np.eye(4), (len(paths), 1, 1))
-    poses[:, :3, :3] = Rotation.from_quat(numbers[:, quaternion]).as_matrix()
-    poses[:, :3, 3] = numbers[:, translation]
-    return paths, poses
+    return paths, np.array(
+        [_pose(row[list(translation)], row[list(quaternion)], index, i) for i, row in enumerate(numbers)]
+    )
+
+
+def _pose(translation: NDArray[np.float64], quaternion: NDArray[np.float64], index: Path, entry: int) -> Pose:
+    try:
+        return pose_from_quaternion(translation, quaternion)
+    except ValueError:
+        raise SourceError(f"{index}: poses[{entry}]: its quaternion is zero") from None
 
 
 def _seven(row: object, index: Path, entry: int) -> NDArray[np.float64]:

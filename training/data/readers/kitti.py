@@ -12,10 +12,10 @@ from pydantic import Field
 
 from training.data.image_set import ImageSet
 from training.data.planar import planar_pose
-from training.data.protocol import Part, Positives, Protocol, within_metres
+from training.data.protocol import Part, Positives, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.folders import image_files
+from vpr_ros.sources.folders import kitti_images
 from vpr_ros.sources.truth import read_truth
 from vpr_ros.trajectory import is_known
 
@@ -37,14 +37,16 @@ class Kitti(Reader):
 
     def read(self, data_root: Path) -> list[ImageSet]:
         root = data_root / self.path
-        folder = root / "sequences" / self.sequence / self.camera
+        sequence = root / "sequences" / self.sequence
         truth = root / "poses" / f"{self.sequence}.txt"
         poses = _poses(truth)
-        frames = {int(path.stem): path for path in image_files(folder) if path.stem.isdigit()}
+        frames = {int(path.stem): path for path in kitti_images(sequence, self.camera)}
         numbers = [n for n in sorted(frames) if n >= self.first and (self.last is None or n <= self.last)]
         last = "the last" if self.last is None else self.last
         if not numbers:
-            raise SourceError(f"{folder}: holds no images named like 000000.png from {self.first} to {last}")
+            raise SourceError(
+                f"{sequence / self.camera}: holds no images named like 000000.png from {self.first} to {last}"
+            )
         if numbers[-1] >= len(poses):
             raise SourceError(f"{truth}: has {len(poses)} poses, but there is an image {frames[numbers[-1]].name}")
         numbers = [n for n, known in zip(numbers, is_known(poses[numbers]), strict=True) if known]
@@ -61,7 +63,7 @@ def kitti_loops(
     revisit_m: float = 5.0,
     match_m: float = 10.0,
     max_heading_deg: float = 45.0,
-) -> Protocol:
+) -> RetrievalProtocol:
     """Every frame asks all frames more than `gap` older, as a robot does that looks for loop closures.
 
     A frame that truly revisits, which means within `revisit_m`, has as positives all frames within `match_m`; both also
@@ -82,7 +84,7 @@ def kitti_loops(
         f"{revisit_m:g} m and {max_heading_deg:g} deg; right answers of other frames count neither way"
     )
     name = f"{drive.name}, each against all more than {gap} older"
-    return Protocol(name, rule, (Part(drive, queries, positives, stop, borderline),))
+    return RetrievalProtocol(name, rule, (Part(drive, queries, positives, stop, borderline),))
 
 
 def _before(positives: Positives, stop: NDArray[np.int64]) -> Positives:

@@ -10,10 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from training.data.image_set import ImageSet, heading_from_compass
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
-from training.data.readers.tables import Table
+from training.data.readers.tables import CsvTable
 
 TRAIN_CITIES = (
     "trondheim", "london", "boston", "melbourne", "amsterdam", "helsinki", "tokyo", "toronto", "saopaulo", "moscow",
@@ -42,7 +42,7 @@ class Msls(Reader):
         ]
 
 
-def msls_val_official(root: Path) -> Protocol:
+def msls_val_official(root: Path) -> RetrievalProtocol:
     """The validation of mapillary_sls, image to image, which papers quote: 740 queries, 18,871 database images.
 
     Of the queries in subtask_index.csv 750 are in the subtask "all" (cph 502, sf 248); 747 of them are no panoramas (499,
@@ -51,14 +51,14 @@ def msls_val_official(root: Path) -> Protocol:
     """
     parts = [_answerable(_part(root, city, subtask="all")) for city in VAL_CITIES]
     asked = sum(len(part.queries) for part in parts)
-    return Protocol(
+    return RetrievalProtocol(
         f"MSLS val (official, {asked} queries)",
         f"at most {RADIUS_M:g} m away in the query's own city; no panoramas, no queries without a right answer",
         tuple(parts),
     )
 
 
-def msls_val_all(root: Path) -> Protocol:
+def msls_val_all(root: Path) -> RetrievalProtocol:
     """All queries that are no panoramas, about 11,100, those without a right answer too: never to be compared with 740.
 
     They are the queries of gmberton's MSLS folders, which put both cities into one database; here each city has its own.
@@ -66,7 +66,7 @@ def msls_val_all(root: Path) -> Protocol:
     """
     parts = [_part(root, city) for city in VAL_CITIES]
     asked = sum(len(part.queries) for part in parts)
-    return Protocol(
+    return RetrievalProtocol(
         f"MSLS val (all {asked} queries, not the official ones)",
         f"at most {RADIUS_M:g} m away in the query's own city; no panoramas; queries without a right answer are asked",
         tuple(parts),
@@ -88,12 +88,12 @@ def _answerable(part: Part) -> Part:
 def _images(root: Path, city: str, role: str, subtask: str | None = None) -> ImageSet:
     """The images of a city's `role` that are no panoramas, and of `subtask` if one is named."""
     folder = root / "train_val" / city / role
-    places = Table.read(folder / "postprocessed.csv", "key", "easting", "northing", "night", "view_direction")
-    camera = Table.read(folder / "raw.csv", "key", "ca", "pano").in_order_of(places, "key")
-    drives = Table.read(folder / "seq_info.csv", "key", "sequence_key").in_order_of(places, "key")
+    places = CsvTable.read(folder / "postprocessed.csv", "key", "easting", "northing", "night", "view_direction")
+    camera = CsvTable.read(folder / "raw.csv", "key", "ca", "pano").in_order_of(places, "key")
+    drives = CsvTable.read(folder / "seq_info.csv", "key", "sequence_key").in_order_of(places, "key")
     wanted = ~camera.booleans("pano")
     if subtask:
-        tasks = Table.read(folder / "subtask_index.csv", "key", subtask).in_order_of(places, "key")
+        tasks = CsvTable.read(folder / "subtask_index.csv", "key", subtask).in_order_of(places, "key")
         wanted &= tasks.booleans(subtask)
     rows = np.flatnonzero(wanted).tolist()
     keys, views, sequences = places.columns["key"], places.columns["view_direction"], drives.columns["sequence_key"]

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from training.data.image_set import ImageSet
-from training.data.protocol import Part, Protocol, within_frames
+from training.data.protocol import Part, RetrievalProtocol, within_frames
 from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.base import natural_order
+from vpr_ros.files import natural_order
 from vpr_ros.sources.folders import IMAGE_SUFFIXES
 from vpr_ros.sources.text import read_rows
 
@@ -59,7 +59,7 @@ class Nordland(Reader):
 
 def nordland(
     root: Path, queries: str = "winter", database: str = "summer", tolerance: int = 10, every: int = 1
-) -> Protocol:
+) -> RetrievalProtocol:
     """Every `every`-th frame of the season `queries`, right up to `tolerance` frames from its own in `database`.
 
     `root` holds a folder per season. Frames are those that `cleanImageNames.txt` lists, if it is there, else all images in
@@ -69,12 +69,12 @@ def nordland(
     return _protocol(queries, asking[::every], database, answering, every, tolerance)
 
 
-def nordland_27592(root: Path) -> Protocol:
+def nordland_27592(root: Path) -> RetrievalProtocol:
     """27,592 winter queries, 27,592 summer images, +-10 frames ("Nordland**"), as VPR-datasets-downloader makes it."""
     return nordland(root, "winter", "summer", tolerance=10)
 
 
-def nordland_2760(root: Path) -> Protocol:
+def nordland_2760(root: Path) -> RetrievalProtocol:
     """2,760 summer queries, 27,592 winter images, +-1 frame ("Nordland*"): `query` and `ref` of VPR-Bench.
 
     Query k is frame 10 k of the journey.
@@ -84,12 +84,12 @@ def nordland_2760(root: Path) -> Protocol:
 
 def _protocol(
     asking: str, queries: Sequence[Path], answering: str, database: Sequence[Path], step: int, tolerance: int
-) -> Protocol:
+) -> RetrievalProtocol:
     frames = np.arange(len(queries)) * step
     if frames[-1] >= len(database):
         raise SourceError(f"{queries[-1]}: would be frame {frames[-1]}, but {answering} has {len(database)} frames")
     positives = within_frames(len(database), len(database), tolerance)
-    return Protocol(
+    return RetrievalProtocol(
         f"Nordland {asking} -> {answering} ({len(queries)} queries, {len(database)} database images, +-{tolerance} frames)",
         f"the query's own frame, +-{tolerance}",
         (

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 import demo_world
 from demo_world import DemoWorld, loop_trajectory, random_appearance
+from training.data.classes import read_table
 from training.data.image_set import ImageSet, LabelMaps
 from training.data.planar import planar_pose
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.image_cache import encode_jpeg, encode_png, fill_once
-from training.semantics.classes import read_table
 from vpr_ros.types import Pose
 
 UP = (0.0, 0.0, 1.0)
@@ -105,7 +105,7 @@ class Rendered(Reader):
         return digest.hexdigest()[:12]
 
 
-def rendered_worlds(seeds: Sequence[int], cache: Path) -> Protocol:
+def rendered_worlds(seeds: Sequence[int], cache: Path) -> RetrievalProtocol:
     """The first drive through each world is the map; the drives in two other looks ask (ours: no literature)."""
     worlds = Rendered(seeds=tuple(seeds), appearances=3, step_m=3.0, cache=cache).read(Path())
     parts = []
@@ -114,7 +114,7 @@ def rendered_worlds(seeds: Sequence[int], cache: Path) -> Protocol:
         database, queries = world.take(is_map), world.take(~is_map)
         parts.append(Part(database, queries, within_metres(queries, database, RADIUS_M, MAX_HEADING_DEG)))
     name = f"rendered worlds {', '.join(map(str, seeds))}"
-    return Protocol(name, f"within {RADIUS_M:g} m and {MAX_HEADING_DEG:g} deg", tuple(parts))
+    return RetrievalProtocol(name, f"within {RADIUS_M:g} m and {MAX_HEADING_DEG:g} deg", tuple(parts))
 
 
 def _appearance(seed: int, drive: int) -> int:

@@ -11,12 +11,11 @@ from pydantic import Field
 
 from training.data.image_set import ImageSet
 from training.data.planar import planar_pose, world_up
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.json_index import read_index
-from training.data.readers.tables import read_matrix
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.text import read_rows
+from vpr_ros.sources.text import read_matrix, read_rows
 
 REFERENCE, TRAINING = "reference.json", "robotcar_v2_train.txt"
 REFERENCE_CONDITION = "overcast-reference"
@@ -55,7 +54,7 @@ class RobotCarSeasons(Reader):
         ]
 
 
-def robotcar_seasons(root: Path, *, radius_m: float = 5.0, max_heading_deg: float = 10.0) -> Protocol:
+def robotcar_seasons(root: Path, *, radius_m: float = 5.0, max_heading_deg: float = 10.0) -> RetrievalProtocol:
     """The posed images of nine conditions ask the overcast reference drive.
 
     Right is what the benchmark's coarsest threshold accepts where the best match's pose is the answer: 5 m and 10 deg,
@@ -69,7 +68,7 @@ def robotcar_seasons(root: Path, *, radius_m: float = 5.0, max_heading_deg: floa
     positives = within_metres(queries, database, radius_m, max_heading_deg)
     name = f"RobotCar Seasons v2 train, all conditions -> {REFERENCE_CONDITION}, rear camera"
     rule = f"within {radius_m:g} m and {max_heading_deg:g} deg of heading"
-    return Protocol(name, rule, (Part(database, queries, positives),))
+    return RetrievalProtocol(name, rule, (Part(database, queries, positives),))
 
 
 def _read_json(root: Path, name: str) -> tuple[list[Path], NDArray[np.float64]]:

@@ -20,20 +20,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from demo_world.streets import BODY_FROM_OPTICAL
 from training.data.image_set import ImageSet, heading_from_compass
 from training.data.planar import planar_pose, world_up
 from training.data.readers.base import Reader
 from training.data.readers.image_cache import encode_jpeg, fill_once
 from training.data.readers.utm_names import read_name, write_name
+from vpr_ros.bags.reader import BAG_SUFFIXES, Bag
 from vpr_ros.errors import SourceError, VprError
-from vpr_ros.rotations import rotation_angle_deg
+from vpr_ros.rotations import BODY_FROM_OPTICAL, quaternion_to_matrix, rotation_angle_deg
 from vpr_ros.sources import BagSource
 from vpr_ros.sources.bag import ODOMETRY
-from vpr_ros.sources.rosbag import BAG_SUFFIXES, Bag
 from vpr_ros.types import Pose
 
 _BODY_UP = (0.0, 0.0, 1.0)
@@ -103,8 +101,9 @@ class Rosbag(Reader):
         if self.odometry_of == "camera":
             return planar_pose(poses, world_up(poses))
         body_from_camera = np.eye(4)
-        yaw = Rotation.from_euler("z", self.camera_yaw_deg, degrees=True)
-        body_from_camera[:3, :3] = yaw.as_matrix() @ BODY_FROM_OPTICAL
+        half = np.radians(self.camera_yaw_deg) / 2
+        yaw = quaternion_to_matrix([0.0, 0.0, np.sin(half), np.cos(half)])
+        body_from_camera[:3, :3] = yaw @ BODY_FROM_OPTICAL
         return planar_pose(poses @ body_from_camera, _BODY_UP)
 
     def _extraction_options(self) -> dict[str, object]:
@@ -167,17 +166,21 @@ def _read_folders(folders: Mapping[str, Path]) -> ImageSet:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Exit status 0, or 2 with a one-line reason for a user's mistake."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="python -m training.data.readers.rosbag", description="Extract posed keyframes from ROS 2 bags."
     )
-    parser.add_argument("bags", nargs="+", metavar="BAG")
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets one folder of images per bag")
+    made.add_argument("bags", nargs="+", metavar="BAG")
+    made.add_argument("--out", type=Path, required=True, help="folder that gets one folder of images per bag")
     for name in ("image_topic", "odometry_topic", "every_m", "every_deg", "odometry_of", "camera_yaw_deg"):
         default = Rosbag.model_fields[name].default
-        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=f"default: {default!r}")
-    options = vars(parser.parse_args(arguments))
+        made.add_argument(f"--{name.replace('_', '-')}", default=default, help=f"default: {default!r}")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit status 0, or 2 with a one-line reason for a user's mistake."""
+    options = vars(parser().parse_args(arguments))
     out = options.pop("out")
     try:
         reader = Rosbag.checked(options, "options")
@@ -188,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             fill_once(folder, partial(reader.extract, bag))
             print(f"{folder}: {len(list(folder.glob('@*.jpg')))} keyframes", *_notes(folder), sep="\n  note: ")
     except VprError as error:
-        parser.error(str(error))
+        parser().error(str(error))
 
 
 if __name__ == "__main__":

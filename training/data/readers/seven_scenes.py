@@ -13,11 +13,10 @@ from scipy.spatial import cKDTree
 
 from training.data.image_set import ImageSet, Surfaces
 from training.data.planar import planar_pose, world_up
-from training.data.protocol import Part, Positives, Protocol
+from training.data.protocol import Part, Positives, RetrievalProtocol
 from training.data.readers.base import Reader
-from training.data.readers.tables import read_matrix
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.text import read_rows
+from vpr_ros.sources.text import read_matrix, read_rows
 from vpr_ros.types import Camera
 
 SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
@@ -46,7 +45,7 @@ class SevenScenes(Reader):
         return [_read_scene(data_root / self.path / scene, self.split)[0] for scene in self.scenes]
 
 
-def seven_scenes(root: Path, scene: str, *, max_m: float = 0.5, max_deg: float = 30.0) -> Protocol:
+def seven_scenes(root: Path, scene: str, *, max_m: float = 0.5, max_deg: float = 30.0) -> RetrievalProtocol:
     """The frames of the test split ask those of the train split.
 
     Right is a camera at most `max_m` away, turned at most `max_deg` in 3-D: our rule, as strict as room-scale loops
@@ -56,7 +55,9 @@ def seven_scenes(root: Path, scene: str, *, max_m: float = 0.5, max_deg: float =
     queries, query_poses = _read_scene(root / scene, "test")
     positives = _within_pose(query_poses, database_poses, max_m, max_deg)
     name = f"7-Scenes {scene}, test split -> train split"
-    return Protocol(name, f"within {max_m:g} m and {max_deg:g} deg in 3-D", (Part(database, queries, positives),))
+    return RetrievalProtocol(
+        name, f"within {max_m:g} m and {max_deg:g} deg in 3-D", (Part(database, queries, positives),)
+    )
 
 
 def _read_scene(folder: Path, split: str) -> tuple[ImageSet, NDArray[np.float64]]:

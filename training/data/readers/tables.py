@@ -15,7 +15,7 @@ from vpr_ros.errors import SourceError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class CsvTable:
     """The wanted columns of a csv file with a header, as text; `lines[i]` is the line of row i."""
 
     path: Path
@@ -23,7 +23,7 @@ class Table:
     lines: tuple[int, ...]
 
     @classmethod
-    def read(cls, path: Path, *columns: str) -> Table:
+    def read(cls, path: Path, *columns: str) -> CsvTable:
         """Raises SourceError: no such file, not csv, no rows, a column that is not there, a row with fields missing."""
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
@@ -68,14 +68,14 @@ class Table:
             raise SourceError(f"{self.at(row)}: {column} is {str(texts[row])!r}, neither True nor False")
         return texts == "True"
 
-    def in_order_of(self, other: Table, key: str) -> Table:
+    def in_order_of(self, other: CsvTable, key: str) -> CsvTable:
         """The same rows in the order of `other`. Raises SourceError for a key that only one has, or that one has twice."""
         own, others = self._row_of(key), other._row_of(key)
         self._require(key, own, others, other.path)
         other._require(key, others, own, self.path)
         order = [own[value] for value in others]
         columns = {name: tuple(texts[row] for row in order) for name, texts in self.columns.items()}
-        return Table(self.path, columns, tuple(self.lines[row] for row in order))
+        return CsvTable(self.path, columns, tuple(self.lines[row] for row in order))
 
     def _require(self, key: str, rows: Mapping[str, int], known: Mapping[str, int], path: Path) -> None:
         for value, row in rows.items():
@@ -116,15 +116,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return np.nan
-
-
-def read_matrix(words: Sequence[str], shape: tuple[int, ...], path: Path, line: int) -> NDArray[np.float64]:
-    """The finite numbers of a line of text, by rows. Raises SourceError with file and line for anything else."""
-    try:
-        matrix = np.array(words, np.float64).reshape(shape)
-    except ValueError:
-        matrix = None
-    if matrix is None or not np.isfinite(matrix).all():
-        size = " x ".join(map(str, shape))
-        raise SourceError(f"{path}:{line}: expected {np.prod(shape)} numbers, a {size} matrix by rows")
-    return matrix

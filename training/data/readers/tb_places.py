@@ -12,7 +12,7 @@ from pydantic import Field
 
 from training.data.image_set import ImageSet
 from training.data.planar import planar_pose, world_up
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.json_index import read_index
 
@@ -39,7 +39,7 @@ def tb_places(
     *,
     radius_m: float = 1.5,
     max_heading_deg: float = 45.0,
-) -> Protocol:
+) -> RetrievalProtocol:
     """One session asks another of the same garden, by default W18 -> W17 as in the GCL paper.
 
     The defaults are ours: about where fields of view of 90 deg and 3.5 m, the paper's, overlap by half.
@@ -47,7 +47,7 @@ def tb_places(
     asked, asking = (_read_session(root / index, root) for index in (database, queries))
     positives = within_metres(asking, asked, radius_m, max_heading_deg)
     rule = f"within {radius_m:g} m and {max_heading_deg:g} deg of heading"
-    return Protocol(f"{asking.name} -> {asked.name}", rule, (Part(asked, asking, positives),))
+    return RetrievalProtocol(f"{asking.name} -> {asked.name}", rule, (Part(asked, asking, positives),))
 
 
 def _read_session(index: Path, root: Path) -> ImageSet:

@@ -16,7 +16,7 @@ from training.data.image_set import ImageSet, Surfaces
 from training.data.planar import planar_pose
 from training.data.readers.base import Reader
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.text import read_rows, stamp_from_seconds
+from vpr_ros.sources.folders import TUM_CAMERAS, tum_images
 from vpr_ros.sources.truth import read_truth
 from vpr_ros.trajectory import Trajectory, nearest
 from vpr_ros.types import Camera
@@ -35,13 +35,13 @@ class Tum(Reader):
 
     kind: Literal["tum"] = "tum"
     tolerance_s: float = Field(default=0.02, gt=0)
-    camera: Camera = Camera(517.3, 516.5, 318.6, 255.3, 640, 480)
+    camera: Camera = replace(TUM_CAMERAS[1], distortion=())
     units_per_m: float = Field(default=5000.0, gt=0)
 
     def read(self, data_root: Path) -> list[ImageSet]:
         root = data_root / self.path
-        stamps, images = _listed(root, "rgb.txt")
-        depth_stamps, depths = _listed(root, "depth.txt")
+        stamps, images = _listed(root / "rgb.txt")
+        depth_stamps, depths = _listed(root / "depth.txt")
         truth_file = read_truth(root / "groundtruth.txt")
         recorded = truth_file.on_clock_of(stamps)
         for note in (*truth_file.notes, *recorded.notes):
@@ -67,16 +67,9 @@ class Tum(Reader):
         ]
 
 
-def _listed(root: Path, name: str) -> tuple[NDArray[np.int64], list[Path]]:
-    """Stamps (N,) in ns, ascending, and files of a "timestamp path" list."""
-    listed = {}
-    for line, words in read_rows(root / name, columns=2):
-        try:
-            listed[stamp_from_seconds(words[0])] = root / words[1].strip()
-        except (ValueError, IndexError):
-            raise SourceError(f"{root / name}:{line}: expected 'timestamp path'") from None
-    if not listed:
-        raise SourceError(f"{root / name}: lists no images")
+def _listed(listing: Path) -> tuple[NDArray[np.int64], list[Path]]:
+    """Stamps (N,) in ns, ascending, and files of a "timestamp path" list; of equal stamps the last."""
+    listed = dict(tum_images(listing))
     stamps = sorted(listed)
     return np.array(stamps, np.int64), [listed[stamp] for stamp in stamps]
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from training.data.image_set import ImageSet, heading_from_compass
-from training.data.protocol import Part, Protocol, within_metres
+from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.utm_names import FORM, read_name
 from vpr_ros.errors import SourceError
@@ -41,11 +41,11 @@ class UtmFolder(Reader):
         return [images.take(zones == zone, f"{name} zone {zone or 'unknown'}") for zone in np.unique(zones)]
 
 
-def utm_folder(root: Path, split: str = "test", radius_m: float = RADIUS_M) -> Protocol:
+def utm_folder(root: Path, split: str = "test", radius_m: float = RADIUS_M) -> RetrievalProtocol:
     """`root/images/<split>` as the benchmark evaluates it: one database, and queries without a right answer are asked."""
     folder = root / "images" / split
     database, queries = _both(folder)
-    return Protocol(
+    return RetrievalProtocol(
         f"{root.resolve().name} {split} (UTM folders, all {len(queries)} queries)",
         f"at most {radius_m:g} m away; queries without a right answer are asked",
         (Part(database, queries, within_metres(queries, database, radius_m)),),

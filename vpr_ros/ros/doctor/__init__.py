@@ -50,7 +50,7 @@ def type_findings(graph: Graph) -> list[Finding]:
     for wanted in graph.streams:
         offered = [s for s in graph.streams if s.topic == wanted.topic and s.type != wanted.type and s.publishers]
         if wanted.publishers and offered and wanted.type < offered[0].type:
-            said = f"{wanted.topic} is published as {wanted.kind} and as {offered[0].kind}: who hears which is chance"
+            said = f"{wanted.topic} is published as {wanted.kind} and as {offered[0].kind}: which of them a subscriber gets is undefined"
             found.append(
                 Finding(_TYPED[wanted.kind], Level.WARNING, said, f"ros2 topic info -v {wanted.topic}    # rename one")
             )

@@ -1,0 +1,1 @@
+"""From a trained or published network to the one ONNX file that the robot runs."""

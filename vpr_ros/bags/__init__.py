@@ -1,0 +1,1 @@
+"""rosbag2 bags, without ROS: whole or damaged ones read, new ones written."""
