@@ -251,3 +251,48 @@ def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
     assert (
         len(place_map.faults(is_verified=False, calibrated=["front", "rear"], without=[name(1), name(2), name(3)])) == 0
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"links": np.array([[0, 5]])}, "does not have"),
+        ({"links": np.array([[-1, 0]])}, "does not have"),
+        ({"descriptors": np.full((5, 8), np.nan, np.float32)}, "unit length"),
+        ({"descriptors": np.ones((5, 8), np.float32)}, "unit length"),
+        ({"descriptors": np.eye(5, 8)}, "float64"),
+        ({"descriptors": np.eye(5, 9, dtype=np.float32)}, r"\(5, 9\).*8"),
+        ({"descriptors": np.eye(4, 8, dtype=np.float32)}, "disagree"),
+        ({"descriptors": np.ones(8, np.float32)}, "shape"),
+    ],
+)
+def test_a_forged_map_is_refused_when_it_is_loaded(tmp_path: Path, change: dict[str, np.ndarray], reason: str) -> None:
+    """Not when the first frame meets it."""
+    some_map().save(tmp_path / "map", "m")
+    with np.load(tmp_path / "map") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "forged.npz", **arrays | change)
+    with pytest.raises(MapError, match=reason):
+        PlaceMap.load(tmp_path / "forged.npz", "m", dim=8)
+
+
+def test_names_that_are_given_twice_are_refused(tmp_path: Path) -> None:
+    some_map().save(tmp_path / "map", "m")
+    with np.load(tmp_path / "map") as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    header["keyframes"][1] = header["keyframes"][0]
+    np.savez(tmp_path / "forged.npz", **arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    with pytest.raises(MapError, match="in the map already"):
+        PlaceMap.load(tmp_path / "forged.npz", "m")
+
+
+def test_content_is_that_of_its_moment(tmp_path: Path) -> None:
+    grown = some_map()
+    content = grown.content()
+    grown.add(replace(grown[name(0)], ref=name(40)))
+    grown.link(name(0), name(40))
+    content.save(tmp_path / "map", "m")
+    loaded = PlaceMap.load(tmp_path / "map", "m")
+    assert (len(loaded), len(grown)) == (5, 6)
+    assert loaded.links == [(name(0), name(3))]

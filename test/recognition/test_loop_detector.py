@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -645,3 +647,17 @@ def test_an_ignored_region_that_does_not_fit_is_refused_and_leaves_no_trace(engi
     with pytest.raises(ConfigError, match="is not within the picture"):
         loops.reconfigure(loops.config.with_values({"verification.ignore": "0 0 2 2"}))
     assert loops.config.verification.ignore.endswith("mask.png"), "what is refused changes nothing"
+
+
+def test_a_map_that_was_replaced_is_given_back_at_once(engine: Engine) -> None:
+    """Without the garbage collector, which a robot's large maps would wait for."""
+    loops = detector(engine, verification__enabled=True)
+    visit(loops, [0, 1, 2, 3, 4, 5, 0])
+    old = weakref.ref(loops.map)
+    gc.collect()
+    gc.disable()
+    try:
+        loops = detector(engine)
+        assert old() is None
+    finally:
+        gc.enable()

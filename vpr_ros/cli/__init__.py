@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+import vpr_ros
 from vpr_ros.errors import VprError
 
 COMMANDS = {
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vpr", description="Loop closure by visual place recognition.")
+    parser.add_argument("--version", action="version", version=f"vpr_ros {vpr_ros.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -106,7 +106,7 @@ def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
         from vpr_ros.map.place_map import PlaceMap
 
         try:
-            loaded = PlaceMap.load(Path(place_map), model.id)
+            loaded = PlaceMap.load(Path(place_map), model.id, model.dim)
             facts["keyframes"] = len(loaded)
             facts["map_faults"] = loaded.faults(is_verified=True)
             facts["without_intrinsics"] = sum(keyframe.camera is None for keyframe in loaded)

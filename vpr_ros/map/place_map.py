@@ -7,7 +7,7 @@ temporary file beside the target and renamed, so the target is always whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,11 @@ class PlaceMap:
         self.content().save(path, model_id)
 
     @classmethod
-    def load(cls, path: Path, model_id: str) -> PlaceMap:
-        """Read a map file. Raises MapError if it is missing, corrupt, of another format, or made with another model."""
+    def load(cls, path: Path, model_id: str, dim: int | None = None) -> PlaceMap:
+        """Read a map file of descriptors with `dim` numbers (any, if None).
+
+        Raises MapError if it is missing, corrupt, of another format, or made with another model.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -145,7 +148,7 @@ class PlaceMap:
                     f"{path} was made with another model ({made_with[:12]}, now {model_id[:12]}): descriptors of two models "
                     "do not compare; set model.path to that model or record the map again"
                 )
-            place_map = cls(arrays["descriptors"].shape[1])
+            place_map = cls(_checked(arrays, dim).shape[1])
             keyframes = _keyframes(header["keyframes"], arrays)
             for keyframe in keyframes:
                 place_map.add(keyframe)
@@ -209,6 +212,20 @@ def _header(keyframe: Keyframe) -> dict[str, Any]:
         "odom_from_body": _pose_header(keyframe.odom_from_body),
         "body_from_camera": _pose_header(keyframe.body_from_camera),
     }
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]], dim: int | None) -> NDArray[np.float32]:
+    """The descriptors (N, D) of a file. Raises ValueError where a foreign or forged one would lead recognition astray."""
+    descriptors, links = arrays["descriptors"], arrays["links"]
+    if descriptors.ndim != 2 or descriptors.dtype != np.float32 or dim not in (None, descriptors.shape[1]):
+        raise ValueError(
+            f"descriptors of shape {descriptors.shape} and type {descriptors.dtype}; the model's have {dim}"
+        )
+    if not np.allclose(np.linalg.norm(descriptors, axis=1), 1.0, atol=1e-3):
+        raise ValueError("descriptors that are not of unit length")
+    if links.size and not (links.min() >= 0 and links.max() < len(descriptors)):
+        raise ValueError("loop closures with keyframes that it does not have")
+    return descriptors
 
 
 def _pose_header(pose: Pose | None) -> list[list[float]] | None:

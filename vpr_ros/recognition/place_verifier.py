@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from vpr_ros.config import Config
@@ -28,7 +28,6 @@ class PlaceVerifier:
         """Raises ConfigError."""
         self._map = place_map
         self._static_regions: dict[str, StaticRegion] = defaultdict(StaticRegion)
-        self._features_of = lru_cache(FEATURE_CACHE)(self._extract_keyframe)
         self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
@@ -36,7 +35,7 @@ class PlaceVerifier:
         ignored = IgnoredRegions(config.verification.ignore, config.node.camera_names)
         verifier = GeometricVerifier(config.verification)
         self._config, self._ignored, self._verifier = config.verification, ignored, verifier
-        self._features_of.cache_clear()
+        self._features_of = _features_of_keyframes(self._map, verifier)
 
     def require_fitting_masks(self, frames: Iterable[Frame]) -> None:
         """Raises ConfigError for a frame that the ignored regions of its camera do not fit."""
@@ -82,6 +81,15 @@ class PlaceVerifier:
         static = self._static_regions[frame.camera_name].mask if self._config.learn_static else None
         return both(ignored, static)
 
-    def _extract_keyframe(self, ref: KeyframeRef) -> LocalFeatures:
-        """Extracted when first needed: most keyframes never are, and extraction costs more than inference."""
-        return self._verifier.extract(self._map[ref].thumbnail or Thumbnail(b"", 1.0))
+
+def _features_of_keyframes(place_map: PlaceMap, verifier: GeometricVerifier) -> Callable[[KeyframeRef], LocalFeatures]:
+    """Extracts when first needed, and keeps: most keyframes never are, and extraction costs more than inference.
+
+    Bound to nobody: a cache of a method would keep its owner, and with it a map that was replaced, until the garbage collector runs.
+    """
+
+    @lru_cache(FEATURE_CACHE)
+    def features_of(ref: KeyframeRef) -> LocalFeatures:
+        return verifier.extract(place_map[ref].thumbnail or Thumbnail(b"", 1.0))
+
+    return features_of

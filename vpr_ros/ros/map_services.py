@@ -77,7 +77,7 @@ class MapServices:
     def _load_map(self, request: LoadMap.Request) -> str:
         recogniser = self._recogniser()
         path = map_path(recogniser.config.node.maps_directory, request.name)
-        place_map = PlaceMap.load(path, recogniser.model.id)
+        place_map = PlaceMap.load(path, recogniser.model.id, recogniser.model.dim)
         if self._find_recogniser() is not recogniser:
             raise MapError("the node was cleaned up meanwhile: the map is not loaded")
         recogniser.start_with(place_map)
@@ -93,6 +93,8 @@ def _answering(serve: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
             response.success, response.message = True, serve(request)
         except VprError as error:
             response.success, response.message = False, str(error)
+        except Exception as error:  # no memory, say: the node goes on, with the map that it has
+            response.success, response.message = False, f"failed: {type(error).__name__}: {error}"
         return response
 
     return callback

@@ -32,7 +32,7 @@ class Recogniser:
         """Raises VprError for what cannot be opened; without `map_file` the map is empty."""
         self.config = config
         self.model = PlaceModel.open(config.model.path or shipped_model())
-        place_map = None if map_file is None else PlaceMap.load(map_file, self.model.id)
+        place_map = None if map_file is None else PlaceMap.load(map_file, self.model.id, self.model.dim)
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
