@@ -3,3 +3,5 @@
 The modules here are commands (`python -m training.train --help`), and what they are about: a recipe, an experiment, the
 catalog of sources. The folders do the work.
 """
+
+import vpr_ros  # noqa: F401  # before any other library: it switches off what they report to their makers

@@ -7,6 +7,7 @@ What is stable is stated in docs/python_api.md.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from vpr_ros.sources import open_source
 
     __version__: str
+
+# ONNX Runtime's wheels report to their maker, and read this once, when they are imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Config", "LoopDetector", "PlaceModel", "__version__", "open_engine", "open_source"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import threading
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,8 +137,7 @@ class OpenVinoBackend:
         """OpenVINO's version and the device's full name. Raises EngineError where `missing` says why."""
         if reason := self.missing():
             raise EngineError(reason)
-        import openvino
-
+        openvino = _openvino()
         device = _core().get_property(self._device, "FULL_DEVICE_NAME")
         return {"library": f"OpenVINO {openvino.__version__}", "device": str(device)}
 
@@ -167,11 +168,23 @@ class OpenVinoBackend:
 
 def _core() -> openvino.Core:
     """Raises EngineError without OpenVINO."""
+    return _openvino().Core()
+
+
+def _openvino() -> ModuleType:
+    """The module `openvino`, without the reports to its maker that its import sends. Raises EngineError without it."""
     if importlib.util.find_spec("openvino") is None:
         raise EngineError("OpenVINO is not installed: pip install openvino")
-    import openvino
-
-    return openvino.Core()
+    name = "openvino_telemetry"
+    known = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails, and OpenVINO takes a stub of its own
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        if known is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = known
 
 
 def _one_line(error: Exception) -> str:
