@@ -67,7 +67,7 @@ def images(tmp_path: Path) -> ImageSet:
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A page about all samples."""
-    folder = tmp_path_factory.mktemp("street")
+    folder = tmp_path_factory.mktemp("shown_street", numbered=False)
     return page(folder, prepared_of(samples_of()), write_images(folder))
 
 
@@ -117,7 +117,7 @@ def test_shares_audit_and_two_samples_of_each_group(html: str) -> None:
 
 
 def test_the_same_samples_make_the_same_page(tmp_path: Path, html: str) -> None:
-    again = tmp_path / "street0"  # the name is on the page
+    again = tmp_path / "shown_street"  # the name is on the page
     again.mkdir()
     assert page(again, prepared_of(samples_of()), write_images(again)) == html
 

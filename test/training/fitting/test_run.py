@@ -311,7 +311,7 @@ def test_a_start_that_is_another_network_is_refused(second_stage: Recipe, tmp_pa
     network = second_stage.network.model_copy(update={"dim": 3, "width": 96})
     with pytest.raises(ConfigError, match=r"another network than the recipe's: network\.width, network\.dim differ"):
         train(second_stage.model_copy(update={"network": network}), tmp_path / "run")
-    with pytest.raises(ConfigError, match="distillation is a second stage: say with `start`"):
+    with pytest.raises(ConfigError, match="distillation is a second stage: `start` names the trained network"):
         Recipe.checked({**second_stage.model_dump(), "start": None}, "recipe")
 
 
