@@ -67,10 +67,10 @@ def test_defaults_are_in_their_own_range_and_documented() -> None:
     [
         ({"match.topk": 3}, "did you mean 'match.top_k'"),
         ({"match.top_k": 0}, "match.top_k must be in [1, 1000], not 0"),
-        ({"match.top_k": 2.5}, "match.top_k must be int"),
-        ({"match.top_k": True}, "match.top_k must be int"),
+        ({"match.top_k": 2.5}, "match.top_k must be a whole number"),
+        ({"match.top_k": True}, "match.top_k must be a whole number"),
         ({"exclusion.time_s": float("nan")}, "exclusion.time_s must be in [0, 86400] s"),
-        ({"exclusion.time_s": "ten"}, "exclusion.time_s must be float"),
+        ({"exclusion.time_s": "ten"}, "exclusion.time_s must be a number"),
         ({"verification.features": "surf"}, "must be one of sift, orb"),
         ({"consistency.min_hits": 4}, "must not be larger than consistency.window"),
     ],
@@ -126,3 +126,100 @@ def test_a_plain_tree_is_read_too(tmp_path: Path) -> None:
     path.write_text("match: {top_k: 3}\nkeyframe: {min_interval_s: 1}\n")
     config = Config.from_yaml(path)
     assert (config.match.top_k, config.keyframe.min_interval_s) == (3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("keyframe.min_distance_m", 2, 2.0),
+        ("match.top_k", 20.0, 20),
+        ("node.map", 20240501, "20240501"),
+        ("node.map", 1.5, "1.5"),
+        ("engine.cores", 2, "2"),
+    ],
+)
+def test_values_that_yaml_takes_for_another_type(name: str, given: object, value: object) -> None:
+    found = Config().with_values({name: given}).flat()[name]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"node.map": True}, "node.map must be text, not True; write it in quotes"),
+        ({"node.autostart": 1}, "node.autostart must be true or false, not 1"),
+        ({"match.top_k": 2.5}, "match.top_k must be a whole number, not 2.5"),
+        ({"match.top_k": float("inf")}, "match.top_k must be a whole number"),
+        ({"exclusion.time_s": float("nan")}, "must be in"),
+    ],
+)
+def test_values_that_are_of_no_such_type(values: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Config().with_values(values)
+
+
+def of_node(*keys: str) -> str:
+    """A file whose nested keys lead to one parameter."""
+    lines = [f"{'  ' * depth}{key}:" for depth, key in enumerate((*keys, "ros__parameters", "match"))]
+    return "\n".join([*lines, f"{'  ' * (len(keys) + 2)}min_similarity: 0.4", ""])
+
+
+OTHERS = """camera:
+  ros__parameters:
+    fps: 30
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_node("/**"),
+        of_node("vpr"),
+        of_node("/robot1/vpr"),
+        of_node("robot1", "vpr"),
+        of_node("/**/vpr"),
+        of_node("front_vpr"),
+        "vpr:\n  ros__parameters:\n    match.min_similarity: 0.4\n",
+        "match:\n  min_similarity: 0.4\n",
+        OTHERS + of_node("vpr"),
+        OTHERS + of_node("/**"),
+        of_node("/**") + "    use_sim_time: true\n    start_type_description_service: true\n",
+        of_node("/vpr")
+        + "    qos_overrides:\n      /image:\n        subscription: {reliability: reliable, depth: 1}\n",
+        of_node("/**") + "    fps: 30\n    frame_rate:\n      value: 3\n",
+    ],
+)
+def test_files_as_robots_have_them(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert Config.from_yaml(path) == Config().with_values({"match.min_similarity": 0.4})
+
+
+def test_of_several_sections_the_last_counts(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(of_node("/**") + of_node("vpr").replace("0.4", "0.5"))
+    assert Config.from_yaml(path).match.min_similarity == 0.5
+
+
+def test_a_section_without_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("/**:\n  ros__parameters:\n")
+    assert Config.from_yaml(path) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (OTHERS + OTHERS.replace("camera", "lidar"), "/camera, /lidar, and none of /vpr"),
+        (of_node("/**").replace("min_similarity", "min_similarty"), "did you mean 'match.min_similarity'"),
+        (of_node("/**").replace("match", "verification").replace("min_similarity", "min_attention"), "delete the line"),
+        ("vpr:\n  ros__parameters:\n    fps: 30\n", "unknown parameter 'fps'"),
+        ("vpr:\n  ros__parameters: 7\n", "no names with values"),
+    ],
+)
+def test_files_that_are_not_for_us_or_misspelt(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=reason) as refused:
+        Config.from_yaml(path)
+    assert str(path) in str(refused.value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 import yaml
 
 from vpr_ros.errors import ConfigError
+from vpr_ros.parameter_files import Section, flatten, sections
 
 Scalar = bool | int | float | str
 T = TypeVar("T", bound=Scalar)
@@ -62,10 +64,14 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """The value in this parameter's type. Raises ConfigError, naming the parameter and what it allows."""
-        if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and (self.type is float or (self.type is int and math.isfinite(value) and value == int(value))):
+            value = self.type(value)
+        elif is_number and self.type is str:  # a file cannot know that 20240501 is the name of a map
+            value = str(value)
         if type(value) is not self.type:
-            raise ConfigError(f"{self.name} must be {self.type.__name__}, not {value!r}")
+            quotes = "; write it in quotes" if self.type is str and isinstance(value, bool) else ""
+            raise ConfigError(f"{self.name} must be {_TYPE_NAMES[self.type]}, not {value!r}{quotes}")
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
         number: Any = value  # compared so that NaN is out of every range
@@ -76,6 +82,7 @@ class Parameter:
         return value
 
 
+_TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 REMOVED = {
     "verification.min_attention": "it did not improve verification; delete the line (the mask is on ~/attention/compressed)"
 }
@@ -386,8 +393,8 @@ class Config:
             if name not in known:
                 if name in REMOVED:
                     raise ConfigError(f"there is no {name} any more: {REMOVED[name]}")
-                near = difflib.get_close_matches(name, known, 1)
-                raise ConfigError(f"unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+                near = cls.nearest(name)
+                raise ConfigError(f"unknown parameter {name!r}" + (f"; did you mean {near!r}?" if near else ""))
             stage, _, leaf = name.partition(".")
             stages.setdefault(stage, {})[leaf] = known[name].check(value)
         kinds = dict(_stages())
@@ -397,23 +404,38 @@ class Config:
         return config
 
     @classmethod
+    def nearest(cls, name: str) -> str:
+        """The parameter that an unknown name may have meant; empty if none is like it."""
+        near = difflib.get_close_matches(name, cls.parameters(), 1)
+        return near[0] if near else ""
+
+    @classmethod
     def from_yaml(cls, path: str | Path) -> Config:
-        """From a ROS parameter file (`/**: ros__parameters: ...`) or the same without those two levels."""
+        """From a ROS parameter file, or names and values alone: see `parameter_files.sections`.
+
+        ROS's own parameters are left out, and of sections for several nodes (`/**`) what no parameter of ours is like. Raises ConfigError.
+        """
         try:
             tree = yaml.safe_load(Path(path).read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot read {path}: {error}") from error
-        if isinstance(tree, dict) and len(tree) == 1:
-            inner = next(iter(tree.values()))
-            if isinstance(inner, dict) and "ros__parameters" in inner:
-                tree = inner["ros__parameters"]
         if not isinstance(tree, dict):
             raise ConfigError(f"{path} holds no parameters")
-        return cls.from_flat(dict(_flatten(tree)))
+        try:
+            return cls.from_flat({name: value for section in sections(tree) for name, value in cls._of(section)})
+        except (ValueError, ConfigError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    @classmethod
+    def _of(cls, section: Section) -> Iterator[tuple[str, Any]]:
+        known = {*cls.parameters(), *REMOVED}
+        for name, value in section.values.items():
+            if name in known or not section.is_shared or cls.nearest(name):
+                yield name, value
 
     def flat(self) -> dict[str, Scalar]:
         """`{"match.top_k": 10, ...}` with every parameter."""
-        return dict(_flatten(dataclasses.asdict(self)))
+        return dict(flatten(dataclasses.asdict(self)))
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """A copy with some parameters changed; raises like `from_flat`."""
@@ -428,14 +450,6 @@ def _parameters_of(stage: str, kind: type) -> Iterator[Parameter]:
     hints = get_type_hints(kind)
     for f in dataclasses.fields(kind):
         yield Parameter(f"{stage}.{f.name}", hints[f.name], cast(Scalar, f.default), **f.metadata)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def ros_yaml(config: Config) -> str:

@@ -594,6 +594,11 @@ def test_where_the_camera_sits_is_known_from_static_transforms(parameters: dict[
         assert node.ears.keyframes[0].body_from_camera.position.z == 1.5
 
 
+def test_a_misspelt_parameter_is_named(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"match.min_similarty": 0.9}) as node:
+        wait_until(lambda: "did you mean 'match.min_similarity'?" in node.text, what=node.text)
+
+
 def test_services_of_a_node_that_is_not_configured(parameters: dict[str, object]) -> None:
     with NodeUnderTest(parameters | {"node.autostart": False}) as node:
         for kind, service in ((Trigger, "reset"), (SaveMap, "save_map"), (LoadMap, "load_map")):

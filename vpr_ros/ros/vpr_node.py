@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 
 from vpr_ros.config import Config
-from vpr_ros.errors import VprError
+from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.extrinsics import configured_extrinsics
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.map_services import MapServices, map_path
@@ -182,7 +182,7 @@ def main(args: list[str] | None = None) -> None:
     rclpy.init(args=args)
     try:
         node = VprNode()
-    except ParameterException as error:  # an override of a wrong type or out of range
+    except (ParameterException, ConfigError) as error:  # a parameter of a wrong type or out of range
         print(f"vpr_node: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         sys.exit(1)

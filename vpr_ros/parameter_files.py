@@ -1,0 +1,75 @@
+"""Parameter files as ROS 2 has them: of several nodes, in nested namespaces, with wildcards, and with ROS's own parameters among ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NODE = "vpr"
+"""The name of our node, unless a launch file gives it another."""
+ROS_OWN = frozenset({"use_sim_time", "start_type_description_service", "qos_overrides"})
+"""Parameters that every node has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The parameters that a file has for a node, by dotted names, without ROS's own."""
+
+    node: str
+    """Like `/robot1/vpr` or `/**`; empty in a file that names no nodes."""
+    values: Mapping[str, Any]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it may hold parameters of other nodes, too."""
+        return "*" in self.node.rpartition("/")[2]
+
+    @property
+    def is_ours(self) -> bool:
+        return self.is_shared or self.node.rpartition("/")[2] == NODE
+
+
+def sections(tree: Mapping[str, Any]) -> list[Section]:
+    """Those of our node, in the order of the file, which is that of precedence; of a file for one node that one's, whatever its name.
+
+    Raises ValueError where the file is of several other nodes.
+    """
+    found = list(_named(tree, ""))
+    if not found:
+        return [_section("", tree)]
+    ours = found if len(found) == 1 else [section for section in found if section.is_ours]
+    if not ours:
+        raise ValueError(f"it has parameters of {', '.join(each.node for each in found)}, and none of /{NODE} or /**")
+    return ours
+
+
+def _named(tree: Mapping[str, Any], namespace: str) -> Iterator[Section]:
+    for key, inner in tree.items():
+        if not isinstance(inner, Mapping):
+            continue
+        name = f"{namespace}/{str(key).strip('/')}"
+        if "ros__parameters" in inner:
+            yield _section(name, inner["ros__parameters"] or {})
+        else:
+            yield from _named(inner, name)
+
+
+def _section(node: str, tree: Mapping[str, Any]) -> Section:
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"the parameters of {node} are no names with values")
+    return Section(node, {name: value for name, value in flatten(tree) if not is_ros_own(name)})
+
+
+def is_ros_own(name: str) -> bool:
+    """Whether a parameter belongs to ROS 2 itself, in any node."""
+    return name.partition(".")[0] in ROS_OWN
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"match": {"top_k": 10}}` -> `("match.top_k", 10)`."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
