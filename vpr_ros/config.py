@@ -324,6 +324,7 @@ class NodeConfig:
     )
     maps_directory: str = parameter("~/.ros/vpr_maps", "folder of all maps that save_map and load_map access")
     map: str = parameter("", "name of the map to load at start; empty: a new map")
+    save_map_at_shutdown: bool = parameter(True, "save the map of node.map when the node ends, if it has grown")
     no_data_s: float = parameter(
         5.0, "time without images after which /diagnostics reports an error", unit="s", low=0.1, high=3600.0
     )

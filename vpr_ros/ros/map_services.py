@@ -70,9 +70,7 @@ class MapServices:
     def _save_map(self, request: SaveMap.Request) -> str:
         recogniser = self._recogniser()
         path = map_path(recogniser.config.node.maps_directory, request.name)
-        content, model_id = recogniser.map_content()
-        content.save(path, model_id)
-        return f"saved {len(content.keyframes)} keyframes to {path}"
+        return f"saved {recogniser.save_map(path)} keyframes to {path}"
 
     def _load_map(self, request: LoadMap.Request) -> str:
         recogniser = self._recogniser()

@@ -11,7 +11,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from vpr_ros.config import Config
 from vpr_ros.engines.backend import Engine, Progress
 from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
-from vpr_ros.map.place_map import MapContent, PlaceMap
+from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel, shipped_model
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
@@ -33,6 +33,7 @@ class Recogniser:
         self.config = config
         self.model = PlaceModel.open(config.model.path or shipped_model())
         place_map = None if map_file is None else PlaceMap.load(map_file, self.model.id, self.model.dim)
+        self._map_file, self._saved = map_file, 0 if place_map is None else len(place_map)
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
@@ -45,6 +46,8 @@ class Recogniser:
         diagnostics.engine_build = self._engine_build
 
     def close(self) -> None:
+        """Saves the map of `node.map`, if that is still the one in use and has grown."""
+        self._keep_map()
         self._diagnostics.engine_build = None
         if self._engine_build is not None:
             self._engine_build.cancel()
@@ -63,14 +66,32 @@ class Recogniser:
         with self.lock:
             before = len(self.detector.map)
             self.detector = self._new_detector(self.detector.engine, place_map)
+            self._map_file, self._saved = None, len(self.detector.map)
             self._diagnostics.configured(self.config, self.detector, self.stopwatch)
         self.check_map()
         return before
 
-    def map_content(self) -> tuple[MapContent, str]:
-        """What the map holds now, which may be written while it grows, and the id of its model."""
+    def save_map(self, path: Path) -> int:
+        """Write what the map holds now, while it may grow; how many keyframes. Raises MapError."""
         with self.lock:
-            return self.detector.map.content(), self.detector.engine.model.id
+            content = self.detector.map.content()
+        content.save(path, self.model.id)
+        self._saved = len(content.keyframes)
+        return len(content.keyframes)
+
+    def _keep_map(self) -> None:
+        new = len(self.detector.map) - self._saved
+        if new <= 0:
+            return
+        if self._map_file is None or not self.config.node.save_map_at_shutdown:
+            self._logger.warning(
+                f"{new} keyframes are forgotten: ~/save_map saves a map, and that of node.map is saved when the node ends"
+            )
+            return
+        try:
+            self._logger.info(f"saved {self.save_map(self._map_file)} keyframes to {self._map_file}")
+        except Exception as error:  # no memory, say: the node ends all the same
+            self._logger.error(f"{new} keyframes are forgotten: {error or type(error).__name__}")
 
     def check_map(self) -> str:
         """What the map cannot do that is required of it; logged when it changes."""

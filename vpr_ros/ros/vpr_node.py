@@ -5,6 +5,7 @@ Frames come from `streams`, are answered by the `recogniser`, and leave through 
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import Any
@@ -201,6 +202,8 @@ def main(args: list[str] | None = None) -> None:
         node.get_logger().fatal(str(error))
         status = 1
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not cut short what is being saved
+            signal.signal(number, signal.SIG_IGN)
         node.close()
         executor.shutdown()
         node.destroy_node()
