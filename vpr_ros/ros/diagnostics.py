@@ -20,12 +20,51 @@ from vpr_ros.types import PlaceMatch
 
 
 class Counts(NamedTuple):
-    """Of the images of one camera: all, those that were answered, those that cannot be, those without a stamp."""
+    """Of the images of one camera: all, those that were answered, those that cannot be, those without a stamp, black ones."""
 
     received: int = 0
     answered: int = 0
     skipped: int = 0
     unstamped: int = 0
+    black: int = 0
+
+
+class OdometryCounts(NamedTuple):
+    """Messages, those that hold no pose, and images that had one near them or none."""
+
+    received: int = 0
+    unusable: int = 0
+    near: int = 0
+    far: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class OdometryStream:
+    """What came of the odometry; the node counts here."""
+
+    received: int = 0
+    unusable: int = 0
+    near: int = 0
+    far: int = 0
+    why: str = ""
+    """What was wrong with the last unusable one."""
+    before: OdometryCounts = field(default_factory=OdometryCounts)
+    _fault: str = ""
+
+    def counts(self) -> OdometryCounts:
+        return OdometryCounts(self.received, self.unusable, self.near, self.far)
+
+    def fault(self) -> str:
+        """Why the odometry was of no use when some came last; empty if it was."""
+        received, unusable, near, far = (now - before for now, before in zip(self.counts(), self.before, strict=True))
+        self.before = self.counts()
+        if received and received == unusable:
+            self._fault = f"odometry is not used: {self.why}"
+        elif received and far and not near:
+            self._fault = "odometry is never within node.max_odometry_age_s of the images: do their clocks agree?"
+        elif received:
+            self._fault = ""
+        return self._fault
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +79,9 @@ class Stream:
     skipped: int = 0
     last_skip: str = ""
     unstamped: int = 0
+    black: int = 0
+    is_silent: bool = False
+    """Whether its silence was logged."""
     incompatible: str = ""
     last_image_s: float = field(default_factory=time.monotonic)
     calibration: str = ""
@@ -54,7 +96,7 @@ class Stream:
     """What the images of the last interval with any were good for."""
 
     def counts(self) -> Counts:
-        return Counts(self.received, self.answered, self.skipped, self.unstamped)
+        return Counts(self.received, self.answered, self.skipped, self.unstamped, self.black)
 
     def skip(self, reason: str) -> None:
         """An image got no answer."""
@@ -81,6 +123,9 @@ class Diagnostics:
         self._published_s = time.monotonic()
         self.streams: dict[str, Stream] = {"": Stream()}
         """By the name of the camera."""
+        self.odometry = OdometryStream()
+        self.is_enabled = True
+        """Whether images are answered: `~/set_enabled`."""
         self.engine_build: EngineBuild | None = None
         self.engine_fault = ""
         """Why another engine runs than the one that was asked for."""
@@ -151,6 +196,10 @@ class Diagnostics:
             "16-bit images": stream.bit_depth or "none, or of 16 bits",
         }
         level, text = self._stream_health(stream, now)
+        is_silent = text.startswith("no image on ")
+        if is_silent and not stream.is_silent:
+            self._node.get_logger().warning(text)
+        stream.is_silent = is_silent
         return self._status(f"stream {camera}".strip(), level, text, values)
 
     def _stream_health(self, stream: Stream, now: float) -> tuple[bytes, str]:
@@ -158,6 +207,8 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, self._failure
         if not stream.topic or self._config is None:
             return DiagnosticStatus.OK, "not active"
+        if not self.is_enabled:
+            return DiagnosticStatus.WARN, "disabled by ~/set_enabled: images are ignored"
         silent_s = now - stream.last_image_s
         if stream.incompatible and silent_s > 1.0:
             return DiagnosticStatus.ERROR, stream.incompatible
@@ -174,12 +225,14 @@ class Diagnostics:
 
     def _usefulness(self, stream: Stream) -> tuple[bytes, str]:
         """Of the images since the last look; to receive them is not enough."""
-        _, answered, skipped, unstamped = (
+        _, answered, skipped, unstamped, black = (
             now - before for now, before in zip(stream.counts(), stream.before, strict=True)
         )
         if skipped > answered:
             level = DiagnosticStatus.WARN if answered else DiagnosticStatus.ERROR
             return level, f"receiving, but most images get no answer: {stream.last_skip}"
+        if black > answered / 2:
+            return DiagnosticStatus.WARN, "receiving, but the images are black: a covered lens, or the exposure?"
         if unstamped:
             return DiagnosticStatus.WARN, "receiving images without a stamp: the time of reception stands in"
         return DiagnosticStatus.OK, ""
@@ -208,12 +261,16 @@ class Diagnostics:
             for percent in (50, 90, 99):
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
         text = f"{self._statuses['ACCEPTED']} loop closures in {sum(self._statuses.values())} queries"
-        faults = [fault for fault in (self.engine_fault, self.map_fault) if fault]
+        faults = [fault for fault in (self.engine_fault, self.map_fault, self.odometry.fault()) if fault]
         level = DiagnosticStatus.WARN if faults else DiagnosticStatus.OK
         return self._status("place recognition", level, "; ".join((text, *faults)), values)
 
     def _status(self, name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         return DiagnosticStatus(
-            name=f"{self._node.get_name()}: {name}", level=level, message=text, values=pairs, hardware_id="vpr_ros"
+            name=f"{self._node.get_fully_qualified_name().lstrip('/')}: {name}",
+            level=level,
+            message=text,
+            values=pairs,
+            hardware_id="vpr_ros",
         )

@@ -43,6 +43,8 @@ ImageMsg: TypeAlias = Image | CompressedImage
 Received: TypeAlias = tuple[ImageMsg, int, int]
 """An image, its stamp and when it came (time.monotonic_ns)."""
 ODOMETRY_WINDOW = 1000
+BLACK = 8
+"""Grey levels of 255: a picture whose brightest pixel is darker shows nothing."""
 
 
 class Streams:
@@ -88,6 +90,7 @@ class Streams:
             self._subscribe(Odometry, "odom", self._on_odometry, _sensor_data(100))
             if TFMessage is not None:
                 self._subscribe(TFMessage, "/tf_static", self._on_static_transforms, _latched(100))
+        node.get_logger().info(f"subscribed to {', '.join(each.topic_name for each in self._subscriptions)}")
 
     def stop(self) -> None:
         """End the subscriptions, and the batch in work."""
@@ -137,9 +140,13 @@ class Streams:
             self._node.get_logger().warning(of_camera(camera, change))
 
     def _on_odometry(self, message: Odometry) -> None:
+        counts = self._diagnostics.odometry
+        counts.received += 1
         try:
             pose = pose_from_msg(message.pose.pose)
         except ValueError as error:
+            counts.unusable += 1
+            counts.why = str(error)
             self._node.get_logger().warning(f"odometry is not used: {error}", throttle_duration_sec=5.0)
             return
         name = f"{message.header.frame_id}/{message.child_frame_id}"
@@ -172,6 +179,8 @@ class Streams:
         except ImageError as error:
             self.skip(camera, error)
             return None
+        if image[::8, ::8].max() < BLACK:
+            self._diagnostics.streams[camera].black += 1
         pose, odometry_frame = self._nearest_odometry(stamp)
         return Frame(
             stamp_ns=stamp,
@@ -210,7 +219,11 @@ class Streams:
         if not recent:
             return None, ""
         found, pose, name = min(recent, key=lambda entry: abs(entry[0] - stamp))
-        return (pose, name) if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9 else (None, "")
+        if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9:
+            self._diagnostics.odometry.near += 1
+            return pose, name
+        self._diagnostics.odometry.far += 1
+        return None, ""
 
     def skip(self, camera: str, error: Exception) -> None:
         """An image gets no answer, and why."""

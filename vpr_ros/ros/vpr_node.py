@@ -96,7 +96,7 @@ class VprNode(LifecycleNode):
             self.get_logger().error(str(error))
             self._diagnostics.fail(str(error))
             return TransitionCallbackReturn.FAILURE
-        self._is_enabled = True
+        self._is_enabled = self._diagnostics.is_enabled = True
         recogniser = self._configured.recogniser
         keyframes = f"{len(recogniser.detector.map)} keyframes in the map"
         self.get_logger().info(f"model {recogniser.model.name} ({recogniser.model.id[:12]}), {keyframes}")
@@ -171,7 +171,7 @@ class VprNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_set_enabled(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._is_enabled = request.data
+        self._is_enabled = self._diagnostics.is_enabled = request.data
         if self._configured is not None and self._configured.streams is not None:
             self._configured.streams.is_enabled = request.data
         response.success, response.message = True, "enabled" if request.data else "disabled: images are ignored"

@@ -1,0 +1,73 @@
+"""Health means useful, not alive: what /diagnostics and the log tell of a node that receives and finds nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import NodeUnderTest, wait_until
+from nav_msgs.msg import Odometry
+from small_worlds import texture
+from std_srvs.srv import SetBool
+
+from vpr_ros.ros.messages import time_msg
+
+S = 10**9
+WARN = b"\x01"
+
+
+def view(place: int) -> np.ndarray:
+    return np.ascontiguousarray(texture(place, 320, 240))
+
+
+def is_warned(node: NodeUnderTest, status: str, text: str) -> bool:
+    found = node.ears.diagnostics.get(f"vpr: {status}")
+    return found is not None and found.level == WARN and text in found.message
+
+
+def send_odometry(node: NodeUnderTest, second: float, x_m: float) -> None:
+    message = Odometry(child_frame_id="base_link")
+    message.header.stamp, message.header.frame_id = time_msg(round(second * S)), "odom"
+    message.pose.pose.position.x, message.pose.pose.orientation.w = x_m, 1.0
+    node.ears.outlet(Odometry, "/odom").publish(message)
+
+
+def test_the_topics_are_logged_and_silence_once(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"node.no_data_s": 0.5}) as node:
+        wait_until(lambda: "subscribed to /image, /camera_info, /odom" in node.text, what=node.text)
+        wait_until(lambda: "no image on /image for" in node.text, what=node.text)
+        node.ears.send_and_wait(view(0), 100 * S)
+        assert node.text.count("no image on /image for") == 1
+
+
+def test_black_images(node: NodeUnderTest) -> None:
+    for i in range(3):
+        node.ears.send_and_wait(np.full((240, 320, 3), i, np.uint8), (100 + i) * S)
+    wait_until(lambda: is_warned(node, "stream", "the images are black"), what=node.ears.status_of("stream"))
+    for i in range(3):
+        node.ears.send_and_wait(view(i), (103 + i) * S)
+    wait_until(lambda: node.ears.status_of("stream") == "receiving", what=node.ears.status_of("stream"))
+
+
+def test_a_node_that_the_user_disabled(node: NodeUnderTest) -> None:
+    assert node.ears.call(SetBool, "/vpr/set_enabled", data=False).success
+    wait_until(lambda: is_warned(node, "stream", "disabled by ~/set_enabled"))
+    assert node.ears.call(SetBool, "/vpr/set_enabled", data=True).success
+    wait_until(lambda: "disabled" not in node.ears.status_of("stream"))
+
+
+@pytest.mark.parametrize(
+    ("x_m", "late_s", "text"),
+    [(np.nan, 0.0, "odometry is not used"), (0.0, 900.0, "do their clocks agree?")],
+)
+def test_odometry_that_is_of_no_use(node: NodeUnderTest, x_m: float, late_s: float, text: str) -> None:
+    def is_told() -> bool:
+        send_odometry(node, 100.0 + late_s, x_m)
+        node.ears.send_and_wait(view(0), (100 + len(node.ears.matches)) * S)
+        return is_warned(node, "place recognition", text)
+
+    wait_until(is_told, what=node.ears.status_of("place recognition"))
+
+
+def test_two_robots_have_two_names_on_diagnostics(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"node.autostart": False}, {"__ns": "/robot1"}) as node:
+        wait_until(lambda: "robot1/vpr: stream" in node.ears.diagnostics)
