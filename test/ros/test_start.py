@@ -66,5 +66,5 @@ def test_a_signal_during_the_imports_ends_it(number: signal.Signals) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "importing\n"
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=250)
     assert (process.returncode, errors) == (-number, "")
