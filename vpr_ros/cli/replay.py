@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
+from vpr_ros.errors import SourceError
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.replay import replay_to_folder
@@ -106,6 +107,8 @@ def _replay(options: argparse.Namespace) -> int:
     )
     print("\n".join(summary_lines(run)))
     print(f"report: {folder / 'report.html'}")
+    if not run.matches:
+        raise SourceError(f"{options.source}: not one image could be used")
     return 0
 
 
