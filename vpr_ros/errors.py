@@ -1,8 +1,17 @@
 """What can go wrong, as a user would name it. The library raises these; only the command line exits."""
 
+from vpr_ros.printable import printable
+
 
 class VprError(Exception):
-    """Base of every error this library raises on purpose; its text names the fix."""
+    """Base of every error this library raises on purpose; its text names the fix, and may be shown on a terminal."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class OutputError(VprError):
+    """A result that cannot be written: a full or read-only disk, a folder of somebody else, a file where a folder should be."""
 
 
 class ConfigError(VprError):

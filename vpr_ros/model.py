@@ -14,6 +14,8 @@ from pathlib import Path
 import onnxruntime
 
 from vpr_ros.errors import ModelError
+from vpr_ros.files import expanded
+from vpr_ros.printable import printable
 from vpr_ros.share import shared_files
 
 FORMAT = "vpr_ros.place_model.1"
@@ -45,7 +47,7 @@ class PlaceModel:
 
         Raises ModelError if it is missing, is no ONNX model, was not exported for vpr_ros, or breaks the contract above.
         """
-        path = Path(path).expanduser() if path else shipped_model()
+        path = expanded(path) if path else shipped_model()
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -75,7 +77,7 @@ class PlaceModel:
         return cls(
             path=path,
             id=hashlib.sha256(content).hexdigest(),
-            name=metadata.get("name", path.stem),
+            name=printable(metadata.get("name", path.stem)),
             dim=out[1],
             width=shape[2],
             height=shape[1],
