@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
+import uuid
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpr_ros.files import numeric_order, read_regular_file, whole_file
+from vpr_ros.errors import ConfigError, OutputError
+from vpr_ros.files import (
+    STALE_S,
+    check_writable,
+    expanded,
+    numeric_order,
+    read_regular_file,
+    remove_stale_parts,
+    whole_file,
+)
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -85,3 +96,80 @@ def test_only_regular_files_are_read(tmp_path):
             read_regular_file(path)
     (tmp_path / "a").write_bytes(b"b")
     assert read_regular_file(tmp_path / "a") == b"b"
+
+
+def part_of(path: Path, age_s: float) -> Path:
+    """What a killed save leaves."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part.write_bytes(b"half")
+    os.utime(part, (time.time() - age_s,) * 2)
+    return part
+
+
+def test_what_killed_saves_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    stale, other = part_of(tmp_path / "file", 2 * STALE_S), part_of(tmp_path / "another", 2 * STALE_S)
+    fresh = part_of(tmp_path / "file", STALE_S / 2)
+    users = [tmp_path / name for name in (".file.part", f"file.{uuid.uuid4().hex}.part", "b.part")]
+    for path in users:
+        path.write_bytes(b"whose?")
+        os.utime(path, (0, 0))
+    with whole_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert not stale.exists()
+    assert not other.exists()
+    assert fresh.exists()
+    assert all(path.exists() for path in users)
+
+
+def test_a_save_that_goes_on_is_left_alone_whatever_the_clock_shows(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "file") as file:
+        os.utime(file.name, (0, 0))
+        with whole_file(tmp_path / "other"):
+            pass
+        file.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_links_and_folders_of_such_names_are_left_alone(tmp_path: Path) -> None:
+    link, folder = (tmp_path / f".x.{uuid.uuid4().hex}.part" for _ in range(2))
+    link.symlink_to(tmp_path / "nowhere")
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    os.utime(link, (0, 0), follow_symlinks=False)
+    remove_stale_parts(tmp_path)
+    assert link.is_symlink()
+    assert folder.is_dir()
+
+
+def test_a_folder_is_tried(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match=r"cannot write .*/file"):
+            check_writable(folder)
+
+
+def test_a_full_disk_is_named_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=f"cannot write {tmp_path}: No space left on device; make room"):
+        check_writable(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/maps", "~nosuchuser"])
+def test_a_home_of_nobody(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"there is no user 'nosuchuser' with a home"):
+        expanded(path)
+
+
+def test_a_process_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(path: str) -> str:
+        return path  # as os.path does it
+
+    monkeypatch.setattr(os.path, "expanduser", none)
+    with pytest.raises(ConfigError, match=r"~/maps: this user has no home; set HOME"):
+        expanded("~/maps")
+    assert expanded("/maps") == Path("/maps")

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
+import onnx
 import pytest
 from masked_models import CELLS, save_masked_grid_model
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from small_worlds import save_grid_model
 
 from vpr_ros.engines.describe import describe_image, describe_image_with_mask, describe_images
@@ -123,3 +125,83 @@ def test_the_shipped_model_opens() -> None:
     model = PlaceModel.open(shipped_model())
     assert len(model.content) <= 12e6
     assert {"name", "recipe", "commit", "trained_on"} <= set(model.metadata)
+
+
+def changed(source: Path, path: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    model = onnx.load(source)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def nan_at_the_end(model: onnx.ModelProto) -> None:
+    """descriptors = (d - d) / (d - d)"""
+    (last,) = (node for node in model.graph.node if "descriptors" in node.output)
+    last.output[0] = "d"
+    model.graph.node.append(helper.make_node("Sub", ["d", "d"], ["zero"]))
+    model.graph.node.append(helper.make_node("Div", ["zero", "zero"], ["descriptors"]))
+
+
+def doubled_at_the_end(model: onnx.ModelProto) -> None:
+    (last,) = (node for node in model.graph.node if "descriptors" in node.output)
+    last.output[0] = "d"
+    model.graph.node.append(helper.make_node("Add", ["d", "d"], ["descriptors"]))
+
+
+def never_at_the_end(model: onnx.ModelProto) -> None:
+    (last,) = (node for node in model.graph.node if "descriptors" in node.output)
+    last.output[0] = "d"
+    nodes = [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["x"], ["x_on"])]
+    info = helper.make_tensor_value_info
+    ins = [info("i", TensorProto.INT64, []), info("go", TensorProto.BOOL, []), info("x", TensorProto.FLOAT, None)]
+    outs = [info("go_on", TensorProto.BOOL, []), info("x_on", TensorProto.FLOAT, None)]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    body = helper.make_graph(nodes, "body", ins, outs)
+    model.graph.node.append(helper.make_node("Loop", ["", "true", "d"], ["descriptors"], body=body))
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda model: setattr(model, "ir_version", 99), "is too old for it: pip install --upgrade onnxruntime"),
+        (lambda model: setattr(model.opset_import[0], "version", 99), "is too old for it"),
+        (external, r"keeps weights in other files \(external data\)"),
+        (nan_at_the_end, "answers NaN or infinity"),
+        (doubled_at_the_end, "descriptors of length 2, not 1"),
+        (
+            lambda model: setattr(model.graph.node[0], "domain", "evil.ops"),
+            "an operator that|corrupt or no ONNX model.*evil",
+        ),
+    ],
+)
+def test_a_refusal_has_its_true_reason(
+    tmp_path: Path, grid_model_path: Path, change: Callable[[onnx.ModelProto], object], reason: str
+) -> None:
+    with pytest.raises(ModelError, match=rf"bad\.onnx:? .*({reason})") as error:
+        PlaceModel.open(changed(grid_model_path, tmp_path / "bad.onnx", change))
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_never_answers(tmp_path: Path, grid_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vpr_ros.model.TRIAL_S", 0.2)
+    with pytest.raises(ModelError, match="has no answer for one image"):
+        PlaceModel.open(changed(grid_model_path, tmp_path / "endless.onnx", never_at_the_end))
+
+
+def test_metadata_that_is_not_utf_8(tmp_path: Path, grid_model_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(grid_model_path.read_bytes().replace(FORMAT.encode(), FORMAT[:-1].encode() + b"\xff"))
+    with pytest.raises(ModelError, match=r"bad\.onnx"):
+        PlaceModel.open(path)
+
+
+def test_a_name_does_not_steer_a_terminal(tmp_path: Path) -> None:
+    path = save_grid_model(tmp_path / "name.onnx", metadata={"format": FORMAT, "name": "\x1b[31mred"})
+    assert PlaceModel.open(path).name == r"\x1b[31mred"

@@ -15,7 +15,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import ConfigError, VprError
+from training.command import one_line
+from vpr_ros.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-    try:
+    with one_line("cluster"):
         import torch
         from safetensors.torch import save
 
@@ -51,8 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.out:
             state = {name: tensor.cpu().contiguous() for name, tensor in network.pool.state_dict().items()}
             write_whole(options.out, save(state))
-    except VprError as error:
-        raise SystemExit(f"cluster: {error}") from error
     print(f"{recipe.network.pool.clusters} clusters in {options.out or file}")
 
 

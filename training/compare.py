@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-    try:
+    with one_line("compare"):
         from training.experiment import Experiment, run
         from training.options import parse_overrides, read_yaml
 
@@ -40,8 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             experiment = experiment.model_copy(update={"seeds": tuple(options.seeds)})
         out = options.out or Path(".training") / options.experiment.stem
         run(experiment, options.experiment.parent, out, parse_overrides(options.overrides))
-    except VprError as error:
-        raise SystemExit(f"compare: {error}") from error
 
 
 if __name__ == "__main__":

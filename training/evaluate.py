@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 
 class _List(argparse.Action):
@@ -55,7 +55,7 @@ def _positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    try:
+    with one_line("evaluate"):
         from training.evaluation.bootstrap import Bootstrap
         from training.evaluation.describers import open_describer
         from training.evaluation.descriptor_cache import DescriptorCache
@@ -81,8 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_results(results, evaluations, bootstrap, created)
             write_page(page, evaluations, bootstrap, created)
             print(f"wrote {results} and {page}")
-    except VprError as error:
-        raise SystemExit(f"evaluate: {error}") from error
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    try:
+    with one_line("masks"):
         from training.evaluation.masks import compare, write_page
         from training.models.network_file import load_network
 
@@ -37,8 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         masks = compare(network, options.images, options.labels, options.table, tuple(options.categories))
         if options.out:
             write_page(options.out, masks)
-    except VprError as error:
-        raise SystemExit(f"masks: {error}") from error
     learned, agreement = masks.learned, masks.agreement
     print(
         f"{len(masks.images)} images, {learned.shape[1]} x {learned.shape[2]} positions, {agreement.ignored:.1%} ignored: "

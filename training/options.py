@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vpr_ros.errors import ConfigError
+from vpr_ros.parameter_files import parse_yaml
 
 
 class Options(BaseModel):
@@ -40,11 +40,11 @@ def read_yaml(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -
     Raises ConfigError naming the file or the key at fault.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{path} is {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no mapping of keys to values")
     for key, value in overrides.items():
@@ -59,7 +59,10 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"{text!r} is not key=value")
-        parsed[key] = yaml.safe_load(value)
+        try:
+            parsed[key] = parse_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"{text[:80]}: {error}") from error
     return parsed
 
 

@@ -19,6 +19,10 @@ from training.options import Options, read_yaml
 
 LOCAL = ("data_root", "cache", "loop.workers", "loop.checkpoint_every", "loop.accelerator")
 """What may differ when a run is resumed: nothing that changes a loss."""
+MOVABLE = ("start", "distillation.teacher")
+"""Files that may lie elsewhere when a run is resumed: their content is part of the data's fingerprint."""
+WEIGHTS = "network.backbone.weights"
+"""Movable where its checksum is known."""
 WITH_MASK = ("deattention", "crn")
 """Attention whose mask can be guided."""
 

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.command import one_line
 from training.models.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from vpr_ros.errors import ConfigError, VprError
+from vpr_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.semantics.segmenters import Segmenter
@@ -90,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    try:
+    with one_line("segment"):
         from training.data.classes import read_table
         from training.semantics.label_map_folder import LabelMapFolder
         from training.semantics.labelled import images_under
@@ -106,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pixels, failures = segment(images, segmenter, table, folder, options.scale)
         if options.preview:
             write_preview(options.preview, images, folder)
-    except VprError as error:
-        raise SystemExit(f"segment: {error}") from error
     print("\n".join(share_lines(pixels, table)))
     print(f"{len(images) - len(failures)} label maps in {options.out}")
     for failure in failures:

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,15 +29,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-    try:
+    with one_line("train"):
         from training.fitting.run import train
         from training.options import parse_overrides
         from training.recipe import read_recipe
 
         recipe = read_recipe(options.recipe, parse_overrides(options.overrides))
         network = train(recipe, options.out or Path(".training") / options.recipe.stem, resume=options.resume)
-    except VprError as error:
-        raise SystemExit(f"train: {error}") from error
     print(f"wrote {network}; now: python -m training.export {network} MODEL.onnx")
 
 

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
     out = options.out or Path(".training") / options.recipe.stem
-    try:
+    with one_line("train_segmentation"):
         from training.data.classes import read_table
         from training.fitting.provenance import commit
         from training.fitting.segmentation import accuracy_lines, read_recipe, train, write_model
@@ -38,8 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipe = read_recipe(options.recipe, options.overrides)
         network = train(recipe, out, resume=options.resume)
         counts = write_model(network, recipe, out / "segmentation.onnx", made_by)
-    except VprError as error:
-        raise SystemExit(f"train_segmentation: {error}") from error
     print(f"{recipe.test.images}: intersection over union")
     print("\n".join(accuracy_lines(counts, read_table(recipe.table))))
     print(

@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 COUNT = 2500
 """Of training images, as many as recipes of shipped models use."""
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    try:
+    with one_line("whiten"):
         from training.catalog import open_sources
         from training.data.image_set import ImageSet
         from training.fitting.whitening import draw_images, leading, pooled_features, with_projection
@@ -63,8 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             metadata["whitened_on"] = f"{len(images)} images {where}"
             done = f"whitened on {metadata['whitened_on']}"
         save_network(network, options.out, metadata)
-    except VprError as error:
-        raise SystemExit(f"whiten: {error}") from error
     print(f"wrote {options.out}: {done}")
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 import yaml
 
 from vpr_ros.errors import ConfigError
-from vpr_ros.parameter_files import Section, flatten, sections
+from vpr_ros.parameter_files import Section, flatten, parse_yaml, sections
 
 Scalar = bool | int | float | str
 T = TypeVar("T", bound=Scalar)
@@ -417,8 +417,8 @@ class Config:
         ROS's own parameters are left out, and of sections for several nodes (`/**`) what no parameter of ours is like. Raises ConfigError.
         """
         try:
-            tree = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            tree = parse_yaml(Path(path).read_bytes())
+        except (OSError, ValueError, ConfigError) as error:
             raise ConfigError(f"cannot read {path}: {error}") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{path} holds no parameters")

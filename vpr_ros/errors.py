@@ -1,20 +1,17 @@
 """What can go wrong, as a user would name it. The library raises these; only the command line exits."""
 
-import os
-from pathlib import Path
-
-
-def printable(text: str | Path) -> str:
-    """What any terminal and file takes: a name's bytes that are not UTF-8, and control characters, as escapes."""
-    whole = os.fspath(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in whole)
+from vpr_ros.printable import printable
 
 
 class VprError(Exception):
-    """Base of every error this library raises on purpose; its text names the fix."""
+    """Base of every error this library raises on purpose; its text names the fix, and may be shown on a terminal."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+class OutputError(VprError):
+    """A result that cannot be written: a full or read-only disk, a folder of somebody else, a file where a folder should be."""
 
 
 class ConfigError(VprError):

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.encoded_images import check_size, ended_jpegs, is_cut_jpeg
-from vpr_ros.errors import ImageError, printable
+from vpr_ros.errors import ImageError
 from vpr_ros.files import read_regular_file
+from vpr_ros.printable import printable
 from vpr_ros.types import Camera, Image, Mask
 
 

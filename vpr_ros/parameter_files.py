@@ -6,10 +6,50 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
+from vpr_ros.errors import ConfigError
+
 NODE = "vpr"
 """The name of our node, unless a launch file gives it another."""
 ROS_OWN = frozenset({"use_sim_time", "start_type_description_service", "qos_overrides"})
 """Parameters that every node has."""
+
+
+MAX_DEPTH = 40
+MAX_VALUES = 100_000
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Plain values. Raises ConfigError, one line, for all that is no YAML, or YAML that nobody writes by hand.
+
+    PyYAML lets out whatever Python raises for a date like 2026-99-99 (ValueError) or brackets in brackets (RecursionError), and
+    aliases can make a few lines stand for 10^12 values, or for themselves.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise ConfigError(f"not YAML: {' '.join(str(error).split())[:300]}") from error
+    except RecursionError:
+        raise ConfigError("not YAML of ours: nested too deeply") from None
+    left = [MAX_VALUES]
+    _check_size(tree, MAX_DEPTH, left)
+    return tree
+
+
+def _check_size(tree: Any, depth: int, left: list[int]) -> None:
+    left[0] -= 1
+    if depth < 0:
+        raise ConfigError("not YAML of ours: nested too deeply")
+    if left[0] < 0:
+        raise ConfigError(f"not YAML of ours: more than {MAX_VALUES} values")
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            _check_size(key, depth - 1, left)
+            _check_size(value, depth - 1, left)
+    elif isinstance(tree, list | tuple | set):
+        for value in tree:
+            _check_size(value, depth - 1, left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from training.models.network_file import load_network
 from training.models.published import open_published
 from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError
+from vpr_ros.files import expanded
 from vpr_ros.images import resize
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Image
@@ -77,7 +78,7 @@ def open_describer(model: str) -> Describer:
     """
     if model == "thumbnail":
         return PatchThumbnail()
-    path = Path(model).expanduser()
+    path = expanded(model)
     openers = {".onnx": _open_onnx, ".safetensors": _open_network, ".yaml": _open_published, ".yml": _open_published}
     if path.suffix not in openers:
         raise ModelError(f"{model!r} is no model: it must be thumbnail or a file ending in {', '.join(openers)}")

@@ -17,6 +17,7 @@ from training.data.readers.robotcar_seasons import robotcar_seasons
 from training.data.readers.seven_scenes import seven_scenes
 from training.data.readers.utm_folder import utm_folder
 from vpr_ros.errors import ConfigError
+from vpr_ros.files import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def open_protocol(text: str) -> RetrievalProtocol:
         raise ConfigError(f"{text!r} is not PROTOCOL=PATH, as in gardenspoint=/data/gardenspoint")
     if name not in _PROTOCOLS:
         raise ConfigError(f"there is no protocol {name!r}; known are {', '.join(_PROTOCOLS)}")
-    return _PROTOCOLS[name].read(Path(path).expanduser())
+    return _PROTOCOLS[name].read(expanded(path))
 
 
 def list_protocols() -> str:

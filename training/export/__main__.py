@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,12 +28,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    try:
+    with one_line("export"):
         from training.export.place_model import export_file
 
         model = export_file(options.source, options.onnx, name=options.name, images=options.images)
-    except VprError as error:
-        raise SystemExit(f"export: {error}") from error
     print(f"wrote {model.path} ({len(model.content) / 1e6:.1f} MB), id {model.id[:12]}: {model.metadata['parity']}")
 
 

@@ -27,6 +27,7 @@ from training.models.describe import describe
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
 from vpr_ros.errors import TrainingError
+from vpr_ros.printable import printable
 
 RECALL = "validation/recall@1"
 DEGENERATE = 0.03
@@ -153,7 +154,9 @@ class PlaceTraining(pl.LightningModule):
         for path in paths:
             if path not in self.unreadable:
                 self.unreadable.add(path)
-                self.print(f"cannot read {path}: left out of its batches ({len(self.unreadable)} such images so far)")
+                self.print(
+                    f"cannot read {printable(path)}: left out of its batches ({len(self.unreadable)} such images so far)"
+                )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         now = time.perf_counter()
@@ -201,17 +204,20 @@ class PlaceTraining(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         # every process describes every image: simple, exact, and validation is short
         right = [self._right(2 * i, 2 * i + 1, part) for i, part in enumerate(self.parts)]
-        recall = float(torch.cat(right).float().mean())
+        answers = torch.cat(right).float()
+        if not len(answers):
+            raise TrainingError("validation: no query can be read together with a right answer any more")
+        recall = float(answers.mean())
         self.log(RECALL, recall, prog_bar=True)
 
     def _right(self, database: int, queries: int, part: Part) -> Tensor:
-        """(Q',) bool: is the first answer right, of the queries that can be read and have one."""
+        """(Q',) bool: is the first answer right, of the queries that can be read and have one that can."""
         (d, d_ok), (q, q_ok) = (
             [torch.cat(parts) for parts in zip(*self._described[loader], strict=True)] for loader in (database, queries)
         )
         similarity = (q @ d.T).masked_fill(~d_ok, -math.inf)
         first = similarity.argmax(dim=1).tolist()
-        asked = [i for i, positives in enumerate(part.positives) if len(positives) and q_ok[i]]
+        asked = [i for i, positives in enumerate(part.positives) if q_ok[i] and bool(d_ok[positives].any())]
         return torch.tensor([first[i] in part.positives[i] for i in asked])
 
     # --- what a checkpoint carries -----------------------------------------------------------------------------------

@@ -25,6 +25,17 @@ def data_fingerprint(sources: Sequence[Source], networks: Sequence[Path] = ()) -
     return digest.hexdigest()
 
 
+def weights_id(recipe: Recipe) -> str:
+    """What the pretrained weights are: a name, or the sha256 of their file; empty where the file is not there."""
+    weights = recipe.network.backbone.weights
+    if not isinstance(weights, Path):
+        return weights
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def record(recipe: Recipe, sources: Sequence[Source], data: str, made_by: str) -> dict[str, str]:
     """The metadata of a trained network."""
     return {

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
 
 from training.attention.guidance import guided
 from training.catalog import open_sources
+from training.data.image_set import ImageSet
 from training.data.protocol import Part, across_sequences
 from training.data.source import Source
 from training.distillation.page import write_page
 from training.files import write_whole
+from training.fitting.checkpoint_file import load_checkpoint
 from training.fitting.clusters import initialise
 from training.fitting.module import PlaceTraining
-from training.fitting.provenance import commit, data_fingerprint, record
-from training.fitting.trainer import Record, make_trainer
+from training.fitting.provenance import commit, data_fingerprint, record, weights_id
+from training.fitting.trainer import Record, check_devices, make_trainer
 from training.fitting.whitening import whiten, with_projection
 from training.models.network_file import load_network, save_network
 from training.models.place_network import PlaceNetwork
 from training.options import differences
 from training.recipe import Recipe, Whitening
-from vpr_ros.errors import ConfigError, TrainingError
+from vpr_ros.errors import ConfigError, ImageError, TrainingError
+from vpr_ros.files import check_writable
+from vpr_ros.printable import printable
 
 
 def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
@@ -40,16 +44,19 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     goes_on = last.exists()
     if goes_on and not resume:
         raise TrainingError(f"{out} holds a run already: --resume goes on with it, --out chooses another folder")
+    check_devices(recipe.loop)
+    check_writable(out)
     pl.seed_everything(recipe.seed, verbose=False)
     sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
     for source in sources:
-        print(f"{source.images.name}: {len(source.images)} images")
+        print(printable(f"{source.images.name}: {len(source.images)} images"))
     parts = validation_parts(recipe)
-    network = load_start(recipe) if recipe.start else PlaceNetwork(recipe.network)
+    # the checkpoint has all weights: of a run that goes on the file of the pretrained ones may be gone
+    options = recipe.network.without_weights() if goes_on else recipe.network
+    network = load_start(recipe) if recipe.start else PlaceNetwork(options)
     if not (goes_on or recipe.start):
         prepare(network, recipe, sources)
     prepared = recipe.distillation and recipe.distillation.prepare(network, sources, recipe.seed, recipe.loop.workers)
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode())
     if prepared:
         print(prepared.text())
@@ -57,12 +64,21 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
     masks = guidance_masks(recipe, network, sources)
     module = PlaceTraining(recipe, network, sources, parts, prepared.distiller if prepared else None, masks)
     data = data_fingerprint(sources, recipe.networks)
-    trainer = make_trainer(recipe, out, Record(recipe, data, made_by))
+    made_of = Record(recipe, data, made_by, weights_id(recipe))
+    trainer = make_trainer(recipe, out, made_of)
     if recipe.loop.steps:
-        trainer.fit(module, ckpt_path=str(last) if goes_on else None, weights_only=True)
+        try:
+            trainer.fit(module, ckpt_path=str(last) if goes_on else None, weights_only=True)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if not goes_on or made_of.has_started:
+                raise
+            raise _does_not_fit(last, error) from error
     if (out / "best.ckpt").exists():
-        best = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"])
+        best = load_checkpoint(out / "best.ckpt", "cpu")
+        try:
+            module.load_state_dict(best["state_dict"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+            raise _does_not_fit(out / "best.ckpt", error) from error
     path = out / "network.safetensors"
     if trainer.is_global_zero:
         if recipe.whitening and recipe.whitening.after:
@@ -71,6 +87,11 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
             whiten_by(recipe, network, sources)
         save_network(network, path, record(recipe, sources, data, made_by))
     return path
+
+
+def _does_not_fit(checkpoint: Path, error: Exception) -> TrainingError:
+    reason = " ".join(str(error).split())[:200]
+    return TrainingError(f"{checkpoint} does not fit this recipe and version ({type(error).__name__}: {reason})")
 
 
 def guidance_masks(recipe: Recipe, network: PlaceNetwork, sources: Sequence[Source]) -> list[NDArray[np.uint8]]:
@@ -108,8 +129,40 @@ def whiten_by(recipe: Recipe, network: PlaceNetwork, sources: Sequence[Source]) 
 
 
 def validation_parts(recipe: Recipe) -> list[Part]:
-    """One question per set of the recipe's validation sources."""
+    """One question per set of the recipe's validation sources.
+
+    Raises ConfigError where no query has a right answer, or none that can be read: every checkpoint would be as good.
+    """
     if recipe.validation is None:
         return []
     sources = open_sources(recipe.validation.sources, recipe.data_root, recipe.cache)
-    return [across_sequences(source.images, source.similarity) for source in sources]
+    parts = [across_sequences(source.images, source.similarity) for source in sources]
+    names = printable(", ".join(source.images.name for source in sources))
+    if not any(len(positives) for part in parts for positives in part.positives):
+        raise ConfigError(
+            f"validation: nothing can be right: no query of {names} has an image with psi >= 0.5 in the first sequence, the map; "
+            "see validation.sources, their labels and sequences"
+        )
+    if not any(_can_be_right(part, recipe) for part in parts):
+        raise ConfigError(
+            f"validation: no query of {names} can be read together with a right answer: its images are broken"
+        )
+    return parts
+
+
+def _can_be_right(part: Part, recipe: Recipe) -> bool:
+    """Whether some query and a right answer to it can be read: the first pair decides unless files are broken."""
+
+    @cache
+    def readable(images: ImageSet, index: int) -> bool:
+        try:
+            recipe.network.input.read(images, index)
+        except ImageError:
+            return False
+        return True
+
+    return any(
+        readable(part.queries, query) and any(readable(part.database, int(right)) for right in positives)
+        for query, positives in enumerate(part.positives)
+        if len(positives)
+    )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +21,7 @@ from tqdm import tqdm
 from training.data.batches import WORKERS
 from training.data.classes import ClassTable, read_table
 from training.files import write_whole
+from training.fitting import checkpoint_file
 from training.fitting.learning_rate import learning_rate_share
 from training.options import Options, differences, parse_overrides, read_yaml
 from training.recipe import Optimiser
@@ -33,6 +31,7 @@ from training.semantics.labelled import IGNORED, CropBatches, Crops, LabelledFol
 from training.semantics.network import SegmentationNetwork, SegmentationOptions
 from training.semantics.onnx_segmenter import fitted, largest
 from vpr_ros.errors import TrainingError
+from vpr_ros.files import check_writable
 from vpr_ros.images import read_image, resize
 from vpr_ros.types import Image
 
@@ -84,6 +83,7 @@ def train(recipe: SegmentationRecipe, out: Path, *, resume: bool = False) -> Seg
     checkpoint = out / "last.ckpt"
     if checkpoint.exists() and not resume:
         raise TrainingError(f"{out} holds a run already: --resume goes on with it, --out chooses another folder")
+    check_writable(out)
     torch.manual_seed(recipe.seed)
     table, pairs = read_table(recipe.table), recipe.train.pairs(recipe.data_root)
     validation = recipe.validation.pairs(recipe.data_root)
@@ -91,7 +91,6 @@ def train(recipe: SegmentationRecipe, out: Path, *, resume: bool = False) -> Seg
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     optimiser = make_optimiser(network, recipe.optimiser)
     first = load_checkpoint(checkpoint, recipe, network, optimiser) if checkpoint.exists() else 0
-    out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False).encode())
     weights = class_weights(pairs, table, recipe.rare_classes)
     losses: list[float] = []
@@ -234,24 +233,25 @@ def log(path: Path, step: int, loss: float, miou: float) -> None:
 def save_checkpoint(
     path: Path, recipe: SegmentationRecipe, network: SegmentationNetwork, optimiser: torch.optim.Optimizer, step: int
 ) -> None:
-    content = io.BytesIO()
     state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-    torch.save({**state, "recipe": recipe.model_dump(mode="json")}, content)
-    write_whole(path, content.getbuffer())
+    checkpoint_file.save_checkpoint({**state, "recipe": recipe.model_dump(mode="json")}, path)
 
 
 def load_checkpoint(
     path: Path, recipe: SegmentationRecipe, network: SegmentationNetwork, optimiser: torch.optim.Optimizer
 ) -> int:
     """Steps that are done. Raises TrainingError for a file that is damaged or of another recipe."""
-    try:
-        state: dict[str, Any] = torch.load(path, network.mean.device, weights_only=True)
-        was = state["recipe"]
-    except (OSError, RuntimeError, EOFError, KeyError, UnpicklingError) as error:
-        raise TrainingError(f"{path} cannot be read as a checkpoint of training.train_segmentation") from error
-    changed = [key for key in differences(was, recipe.model_dump(mode="json")) if key not in LOCAL]
+    state = checkpoint_file.load_checkpoint(path, network.mean.device, "training.train_segmentation")
+    if not state.keys() >= {"recipe", "network", "optimiser", "step"}:
+        raise TrainingError(f"{path} is no checkpoint of training.train_segmentation")
+    changed = [key for key in differences(state["recipe"], recipe.model_dump(mode="json")) if key not in LOCAL]
     if changed:
         raise TrainingError(f"{path} was made with another recipe: {', '.join(changed)} differ")
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    return state["step"]
+    try:
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        return int(state["step"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            f"{path} does not fit the network of the recipe: {' '.join(str(error).split())[:200]}"
+        ) from error

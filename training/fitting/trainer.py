@@ -5,12 +5,10 @@ Checkpoints are read with `weights_only`: nothing pickled is run.
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,46 +17,75 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from training.files import write_whole
+from training.fitting.checkpoint_file import load_checkpoint, save_checkpoint
 from training.fitting.module import RECALL
 from training.options import differences
-from training.recipe import LOCAL, Recipe
-from vpr_ros.errors import TrainingError
+from training.recipe import LOCAL, MOVABLE, WEIGHTS, Loop, Recipe
+from vpr_ros.errors import ConfigError, TrainingError
 
 
 class CheckpointFile(TorchCheckpointIO):
     """Lightning's checkpoint files, written whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        write_whole(Path(path), content.getbuffer())
+        save_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        try:
-            return torch.load(path, map_location=map_location, weights_only=True)
-        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            raise TrainingError(f"{path} cannot be read as a checkpoint of training.train") from error
+        checkpoint = load_checkpoint(Path(path), map_location)
+        if not isinstance(checkpoint.get("vpr_ros"), dict) or not checkpoint["vpr_ros"].keys() >= {"recipe", "data"}:
+            raise TrainingError(f"{path} is no checkpoint of training.train")
+        if missing := {"state_dict", "loops", "optimizer_states", "lr_schedulers", "batches_done"} - checkpoint.keys():
+            raise TrainingError(f"{path} is no checkpoint of training.train: it has no {', '.join(sorted(missing))}")
+        return checkpoint
 
 
 class Record(pl.Callback):
-    """Every checkpoint says what made it, and refuses to go on with something else."""
+    """Every checkpoint says what made it, and refuses to go on with something else.
 
-    def __init__(self, recipe: Recipe, data: str, commit: str) -> None:
-        self.plain: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "data": data, "commit": commit}
+    Where files lie may differ, what is in them may not: `data` has the networks that training begins with, `weights` the
+    pretrained weights, as `weights_id` returns them.
+    """
+
+    def __init__(self, recipe: Recipe, data: str, commit: str, weights: str = "") -> None:
+        plain = recipe.model_dump(mode="json")
+        self.plain: dict[str, Any] = {"recipe": plain, "data": data, "commit": commit, "weights": weights}
+        self.has_started = False
+        """Whether what was restored from a checkpoint, if anything was, fits."""
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.has_started = True
 
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["vpr_ros"] = self.plain
 
     def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
-        was = checkpoint.get("vpr_ros")
-        if was is None:
-            raise TrainingError("the checkpoint is not one of training.train")
-        changed = [key for key in differences(was["recipe"], self.plain["recipe"]) if key not in LOCAL]
+        was = checkpoint["vpr_ros"]
+        weights, known = self.plain["weights"], was.get("weights", "")
+        movable: tuple[str, ...] = MOVABLE
+        if known and weights == known:
+            movable += (WEIGHTS,)
+        elif known and not weights:  # the file is gone: the checkpoint has all that was in it
+            self.plain["weights"] = known
+        changed = [key for key in differences(was["recipe"], self.plain["recipe"]) if key not in (*LOCAL, *movable)]
+        if known and weights and weights != known and WEIGHTS not in changed:
+            changed.append(WEIGHTS)
         if changed:
             raise TrainingError(f"the checkpoint was made with another recipe: {', '.join(changed)} differ")
         if was["data"] != self.plain["data"]:
             raise TrainingError("the checkpoint was made with other data: files or labels have changed since")
+
+
+def check_devices(loop: Loop) -> None:
+    """Raises ConfigError for devices that this machine does not have."""
+    if loop.accelerator == "cpu":
+        return
+    there = torch.cuda.device_count()
+    if loop.accelerator == "gpu" and not (there or torch.backends.mps.is_available()):
+        raise ConfigError(
+            "loop.accelerator is gpu, but torch sees none here (the driver, or a torch for the CPU); take loop.accelerator=cpu or auto"
+        )
+    if 0 < there < loop.devices:
+        raise ConfigError(f"loop.devices is {loop.devices}, but there are {there} GPUs here")
 
 
 def make_trainer(recipe: Recipe, out: Path, record: pl.Callback) -> pl.Trainer:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vpr_ros.errors import VprError
+from training.command import one_line
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
     out = options.out or Path(".training") / f"{options.recipe.stem}_labels.html"
-    try:
+    with one_line("labels"):
         from training.labels.page import write_page
         from training.labels.pairs import PairCounts
         from training.options import parse_overrides
@@ -43,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         labelled = list(_labelled(read_recipe(options.recipe, parse_overrides(options.overrides))))
         write_page(labelled, out)
-    except VprError as error:
-        raise SystemExit(f"labels: {error}") from error
     for images, similarity, _ in labelled:
         pairs = PairCounts.of(similarity)
         print(

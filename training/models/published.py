@@ -40,6 +40,7 @@ from torch.nn import functional
 from training.models.torchvision_wheel import import_torchvision
 from training.options import Options, read_yaml
 from vpr_ros.errors import ConfigError, ModelError
+from vpr_ros.files import expanded
 
 UNIT_TOLERANCE = 1e-3
 """A length within this of 1 is 1: half-precision networks are off by some 1e-4."""
@@ -103,7 +104,7 @@ class TorchHub(Options):
                 f"torch.hub would run the code of {self.repo} on this machine: "
                 "if you trust it, write `trust_repo: true` under `source`"
             )
-        repo = str(folder / Path(self.repo).expanduser()) if self.local else self.repo
+        repo = str(folder / expanded(self.repo)) if self.local else self.repo
         try:
             import_torchvision()  # before the repository does
             with _own_modules(Path(repo if self.local else torch.hub.get_dir())):
@@ -139,7 +140,7 @@ class OnnxFile(Options):
 
     def open(self, declaration: Published, folder: Path) -> OnnxModel:
         """Raises ModelError for a file that is missing, no ONNX, or does not take the images that are declared."""
-        path = folder / self.path.expanduser()
+        path = folder / expanded(self.path)
         try:
             proto = onnx.load(path)
             content = proto.SerializeToString(deterministic=True)  # with what lay in other files

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import vpr_ros
 from vpr_ros.errors import VprError
+from vpr_ros.printable import PrintableFormatter, printable
 
 COMMANDS = {
     "replay": "run a recording through the loop detector and report",
@@ -24,15 +27,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `vpr`: exit status 0, 2 with a one-line reason for a user's mistake, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(arguments).parse_args(arguments)
-    logging.basicConfig(format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("vpr_ros").setLevel(logging.INFO)
     try:
         sys.exit(options.run(options))
     except VprError as error:
-        print(f"vpr: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except MemoryError:
+        _refuse("out of memory")
+    except BrokenPipeError:  # `vpr ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"vpr: {printable(reason)}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

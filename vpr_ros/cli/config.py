@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vpr_ros.config import Config
 from vpr_ros.errors import ConfigError
+from vpr_ros.parameter_files import parse_yaml
 
 
 def add_config(command: argparse.ArgumentParser) -> None:
@@ -25,11 +24,11 @@ def config_of(options: argparse.Namespace) -> Config:
     for assignment in options.set:
         name, equals, value = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"--set needs NAME=VALUE, not {assignment!r}")
+            raise ConfigError(f"--set needs NAME=VALUE, not {assignment[:80]!r}")
         try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {assignment}: {value!r} is no value") from error
+            values[name] = parse_yaml(value)
+        except ConfigError as error:
+            raise ConfigError(f"--set {name[:80]}: {value[:80]!r} is no value: {error}") from error
     if options.model is not None:
         values["model.path"] = options.model
     return config.with_values(values)

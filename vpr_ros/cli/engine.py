@@ -10,6 +10,7 @@ from vpr_ros.config import BACKENDS, PRECISIONS, Config
 from vpr_ros.engines.cache import EngineCache, Entry
 from vpr_ros.engines.facts import Facts
 from vpr_ros.errors import EngineError
+from vpr_ros.printable import printable
 
 EXAMPLES = """\
 examples:
@@ -71,8 +72,8 @@ def _list(options: argparse.Namespace) -> int:
     cache = EngineCache(_config(options).engine.cache)
     found = list(cache.entries())
     for path, entry in found:
-        print(entry if isinstance(entry, str) else f"{path.stem}  {_describe(entry)}")
-    print(f"{len(found)} engines in {cache.folder}")
+        print(printable(entry if isinstance(entry, str) else f"{path.stem}  {_describe(entry)}"))
+    print(printable(f"{len(found)} engines in {cache.folder}"))
     return 0
 
 
@@ -95,7 +96,7 @@ def _check(options: argparse.Namespace) -> int:
     bad = 0
     for path, misfit in misfits(EngineCache(_config(options).engine.cache)):
         bad += bool(misfit)
-        print(f"{path.stem}: {misfit or 'fits'}")
+        print(printable(f"{path.stem}: {misfit or 'fits'}"))
     print(f"{bad} would be built again when they are needed" if bad else "all fit")
     return 1 if bad else 0
 
@@ -108,7 +109,7 @@ def _clean(options: argparse.Namespace) -> int:
     for path, misfit in list(misfits(cache)):
         if misfit or options.all:
             cache.remove(path)
-            print(f"removed {path.stem}{f': {misfit}' if misfit else ''}")
+            print(printable(f"removed {path.stem}{f': {misfit}' if misfit else ''}"))
             count += 1
     print(f"{count} engines removed")
     return 0

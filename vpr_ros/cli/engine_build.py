@@ -19,6 +19,7 @@ from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.engines.tensorrt.layers import summary
 from vpr_ros.errors import ConfigError
 from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.printable import printable
 from vpr_ros.sources.sample import images_of
 
 
@@ -31,7 +32,7 @@ class Bar:
     def __call__(self, text: str, share: float | None) -> None:
         if share is None:
             self.close()
-            print(text, file=sys.stderr)
+            print(printable(text), file=sys.stderr)
             return
         if self._bar is None:
             self._bar = tqdm(total=100, bar_format="{desc} {percentage:3.0f} % |{bar}| {elapsed}", disable=None)

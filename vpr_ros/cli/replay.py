@@ -13,6 +13,7 @@ from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.errors import SourceError
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines
+from vpr_ros.printable import printable
 from vpr_ros.replay import replay_to_folder
 from vpr_ros.sources import open_source
 from vpr_ros.types import Frame
@@ -105,8 +106,8 @@ def _replay(options: argparse.Namespace) -> int:
     run = replay_to_folder(
         source, config, folder, created=f"{now:%Y-%m-%d %H:%M}", protocol=protocol, progress=progress
     )
-    print("\n".join(summary_lines(run)))
-    print(f"report: {folder / 'report.html'}")
+    print(printable("\n".join(summary_lines(run))))
+    print(printable(f"report: {folder / 'report.html'}"))
     if not run.matches:
         raise SourceError(f"{options.source}: not one image could be used")
     return 0

@@ -21,6 +21,8 @@ from vpr_ros.doctor.python_and_ros import check_python, check_ros
 from vpr_ros.doctor.resources import check_cpu, check_folder, check_memory
 from vpr_ros.doctor.ros_graph import watch_graph
 from vpr_ros.engines.cache import cache_folder
+from vpr_ros.errors import VprError
+from vpr_ros.files import expanded
 from vpr_ros.machine import Machine
 
 __all__ = ["Finding", "Level", "checks", "examine", "summary", "watch_graph"]
@@ -30,10 +32,11 @@ REPORT_IT = "vpr doctor --json > doctor.json    # and send us the file: this is 
 
 def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Callable[[], Finding]]:
     """The checks that need no ROS, by name, in the order in which they are shown."""
-    maps, engines = (
-        Path(config.node.maps_directory).expanduser(),
-        cache_folder(config.engine.cache, machine.environment),
-    )
+    maps = Path(config.node.maps_directory)
+
+    def engines() -> Path:
+        return cache_folder(config.engine.cache, machine.environment)
+
     found: dict[str, Callable[[], Finding]] = {
         "python": lambda: check_python(machine),
         "ros": lambda: check_ros(machine),
@@ -48,16 +51,16 @@ def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Ca
         "cuda": lambda: check_cuda(machine),
         "tensorrt": lambda: check_tensorrt(machine),
         "tensorrt_rtx": lambda: check_tensorrt_rtx(machine, config.engine.backend),
-        "engines": lambda: check_engines(machine, str(engines)),
+        "engines": lambda: check_engines(machine, str(engines())),
         "model": lambda: check_model(machine, config.model.path),
         "memory": lambda: check_memory(machine),
         "cpu": lambda: check_cpu(machine, config.engine.threads),
         "maps folder": lambda: check_folder(machine, "maps folder", maps),
-        "engine folder": lambda: check_folder(machine, "engine folder", engines),
+        "engine folder": lambda: check_folder(machine, "engine folder", engines()),
         "runs folder": lambda: check_folder(machine, "runs folder", Path("runs")),
     }
     if name := map_name or config.node.map:
-        found["map"] = lambda: check_map(machine, config.model.path, maps, name, config.verification.enabled)
+        found["map"] = lambda: check_map(machine, config.model.path, expanded(maps), name, config.verification.enabled)
     return found
 
 
@@ -77,5 +80,9 @@ def examine(
 def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
+    except VprError as error:  # no home, say
+        return [
+            Finding(name, Level.WARNING, str(error), "vpr doctor --help    # --config, --set: other folders and files")
+        ]
     except Exception as error:  # whatever it is, the other checks go on
         return [Finding(name, Level.WARNING, f"check failed: {type(error).__name__}: {error}", REPORT_IT)]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from vpr_ros.printable import printable
+
 MIB, GIB = 2**20, 2**30
 NAME_WIDTH = 14
 
@@ -38,8 +40,8 @@ class Finding:
         mark = f"{self.level.value:<5}"
         if colour:
             mark = f"\033[{COLOURS[self.level]}m{mark}\033[0m"
-        first = f"{mark}  {self.name:<{NAME_WIDTH}}  {self.found}"
-        return [first, f"{'':<{NAME_WIDTH + 9}}-> type: {self.fix}"] if self.fix else [first]
+        first = f"{mark}  {self.name:<{NAME_WIDTH}}  {printable(self.found)}"
+        return [first, f"{'':<{NAME_WIDTH + 9}}-> type: {printable(self.fix)}"] if self.fix else [first]
 
     def to_json(self) -> dict[str, str]:
         return {"name": self.name, "level": self.level.name, "found": self.found, "fix": self.fix}

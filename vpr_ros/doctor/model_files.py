@@ -8,12 +8,13 @@ from typing import Any
 
 from vpr_ros.doctor.finding import Finding, Level, size_text
 from vpr_ros.errors import VprError
+from vpr_ros.files import expanded
 from vpr_ros.machine import Machine, ProcessFailed
 
 
 def check_engines(machine: Machine, folder: str) -> Finding:
     """Are the engine files whole, and for the libraries and the GPU of now?"""
-    if not any(Path(folder).expanduser().glob("*/*.json")):
+    if not any(expanded(folder).glob("*/*.json")):
         return Finding("engines", Level.OK, "none built yet")
     try:
         facts = machine.ask(engine_facts, folder)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from vpr_ros.doctor.finding import GIB, MIB, Finding, Level, size_text
+from vpr_ros.files import expanded
 from vpr_ros.machine import Machine
 
 NEEDED_MEMORY = GIB // 2
@@ -80,7 +81,7 @@ def check_cpu(machine: Machine, threads: int = 0) -> Finding:
 
 def check_folder(machine: Machine, name: str, folder: Path) -> Finding:
     """Can files be written there, and is there room? What is missing will be made, so its nearest parent counts."""
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     wanted, there = shlex.quote(str(folder)), shlex.quote(str(existing))
     if not existing.is_dir():

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vpr_ros.errors import EngineError
-from vpr_ros.files import whole_file
+from vpr_ros.errors import ConfigError, EngineError
+from vpr_ros.files import expanded, whole_file
 
 if TYPE_CHECKING:  # it opens models with ONNX Runtime, which is not needed here
     from vpr_ros.model import PlaceModel
@@ -72,9 +72,15 @@ class Entry:
 
 
 def cache_folder(name: str | Path = "", environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder `name`; without one, `vpr_ros/engines` in the user's cache ($XDG_CACHE_HOME or ~/.cache)."""
+    """The folder `name`; without one, `vpr_ros/engines` in the user's cache ($XDG_CACHE_HOME or ~/.cache).
+
+    Raises EngineError where there is no such home.
+    """
     users = environment.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(name or f"{users}/vpr_ros/engines").expanduser()
+    try:
+        return expanded(name or f"{users}/vpr_ros/engines")
+    except ConfigError as error:
+        raise EngineError(f"no folder for engines, set engine.cache: {error}") from error
 
 
 class EngineCache:

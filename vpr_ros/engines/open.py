@@ -60,7 +60,11 @@ def open_engine(
     options = build_options(config)
     if is_reference(config):
         return open_reference(model, config.threads)
-    builder = builder_of(model, config, images() if images else ())
+    try:
+        builder = builder_of(model, config, images() if images else ())
+    except EngineError as error:
+        warn(f"{error}; going on with {REFERENCE}")
+        return open_reference(model, config.threads)
     known = backends_of(builder.cache, config)
     try:
         if config.backend == "auto":
@@ -81,7 +85,10 @@ def build_options(config: EngineConfig) -> BuildOptions:
 
 
 def builder_of(model: PlaceModel, config: EngineConfig, images: Sequence[Image] = ()) -> Builder:
-    """What builds engines of `model`, compared and calibrated on `images` of any size, or on ours if there are none."""
+    """What builds engines of `model`, compared and calibrated on `images` of any size, or on ours if there are none.
+
+    Raises EngineError where engines cannot be kept.
+    """
     cache = EngineCache(config.cache)
     return Builder(model, open_reference(model, config.threads), fitted(model, images), cache, config.min_cosine)
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from vpr_ros.config import Config, ros_yaml
+from vpr_ros.errors import OutputError
 from vpr_ros.evaluation.closure_files import write_g2o, write_pairs
 from vpr_ros.evaluation.metrics import Curve
 from vpr_ros.evaluation.report import Run, write_report
+from vpr_ros.files import cannot_write, check_writable
 from vpr_ros.types import PlaceMatch
 
 COLUMNS = (
@@ -22,19 +24,38 @@ COLUMNS = (
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Create and return `parent/name`, or `name-2`, `name-3`, ... if that exists already."""
+    """Create and return `parent/name`, or `name-2`, `name-3`, ... if that exists already.
+
+    Raises OutputError where nothing can be written to it.
+    """
     for number in range(1, 10**6):
         path = parent / (name if number == 1 else f"{name}-{number}")
         try:
             path.mkdir(parents=True)
+            check_writable(path)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        except OutputError:
+            path.rmdir()
+            raise
         return path
-    raise FileExistsError(f"{parent} is full of runs named {name}")
+    raise OutputError(f"{parent} is full of runs named {name}")
 
 
 def write_run(folder: Path, run: Run, config: Config) -> None:
-    """Fill a run folder: config.yaml, matches.csv, loop_closures.{txt,g2o}, metrics.json, report.html."""
+    """Fill a run folder: config.yaml, matches.csv, loop_closures.{txt,g2o}, metrics.json, report.html.
+
+    Raises OutputError where the disk refuses; what was written until then stays.
+    """
+    try:
+        _write_run(folder, run, config)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+def _write_run(folder: Path, run: Run, config: Config) -> None:
     (folder / "config.yaml").write_text(ros_yaml(config))
     write_matches(folder / "matches.csv", run.matches)
     write_pairs(folder / "loop_closures.txt", run.matches)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.config import per_camera
 from vpr_ros.errors import ConfigError
-from vpr_ros.files import read_regular_file
+from vpr_ros.files import expanded, read_regular_file
 from vpr_ros.images import decode_grey
 from vpr_ros.types import Mask
 
@@ -93,7 +92,7 @@ def _region(text: str) -> Region:
 
 
 def _read(name: str) -> NDArray[np.uint8]:
-    path = Path(name).expanduser().absolute()
+    path = expanded(name).absolute()
     try:
         content = read_regular_file(path)
     except OSError as error:

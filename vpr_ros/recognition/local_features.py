@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from vpr_ros.errors import ModelError
+from vpr_ros.files import expanded
 from vpr_ros.images import resize
 from vpr_ros.recognition.grey import Grey
 from vpr_ros.types import LocalFeatures
@@ -107,7 +108,7 @@ class OnnxFeatures:
 
     def __init__(self, path: Path, max_features: int) -> None:
         """Raises ModelError for a file that is missing, no ONNX model or of another form."""
-        self._path, self._max_features = path.expanduser(), max_features
+        self._path, self._max_features = expanded(path), max_features
         try:
             content = self._path.read_bytes()
         except OSError as error:

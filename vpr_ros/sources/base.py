@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.errors import ImageError, SourceError, printable
+from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import BitDepth
+from vpr_ros.printable import printable
 from vpr_ros.sources.truth import ClockedTruth, Stamps, Truth, runs_of_clock
 from vpr_ros.trajectory import MAX_GAP_S, Trajectory, is_known
 from vpr_ros.types import Frame, Image, Pose

@@ -10,6 +10,7 @@ import numpy as np
 
 from vpr_ros.config import EngineConfig
 from vpr_ros.errors import SourceError
+from vpr_ros.files import expanded
 from vpr_ros.sources import open_source
 from vpr_ros.types import Image
 
@@ -21,7 +22,7 @@ def images_of(config: EngineConfig) -> Callable[[], list[Image]] | None:
 
 def sample_images(path: str | Path, count: int = 64) -> list[Image]:
     """At most `count` images of a folder, video or bag. Raises SourceError for one that has none."""
-    source = open_source(Path(path).expanduser())
+    source = open_source(expanded(path))
     total = len(source)
     wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int)) if total else None
     images = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,14 +26,16 @@ from tiny_training import LABEL_MAPS, content, write_label_maps, write_places, w
 from training.attention.deattention import DeAttention
 from training.catalog import open_sources
 from training.fitting import run, segmentation
+from training.fitting.checkpoint_file import save_checkpoint
 from training.fitting.module import PlaceTraining
 from training.fitting.run import train
 from training.models.network_file import load_network, read_metadata, save_network
 from training.models.place_network import PlaceNetwork
+from training.models.torchvision_wheel import import_torchvision
 from training.options import parse_overrides
 from training.recipe import Recipe, read_recipe
 from training.train import main
-from vpr_ros.errors import ConfigError, ModelError, TrainingError
+from vpr_ros.errors import ConfigError, ModelError, OutputError, TrainingError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -487,3 +490,130 @@ def test_a_foreign_network_is_refused(tmp_path: Path, broken: bytes) -> None:
     path.write_bytes(broken)
     with pytest.raises(ModelError, match=r"is no network of training\.train"):
         load_network(path)
+
+
+def validated(data: Path, **changes: Any) -> Recipe:
+    places = content(data)["sources"][0]
+    reader = {**places["reader"], "place": r"(?P<session>\d\d)(?P<place>\d\d)", **changes}
+    return tiny(data, validation={"sources": [{**places, "reader": reader}], "every": 2})
+
+
+def test_a_validation_in_which_nothing_can_be_right_is_refused(data: Path, tmp_path: Path) -> None:
+    recipe = validated(data, place=r"(?P<place>(?P<session>\d\d)\d\d)")  # every image is a place of its own
+    with pytest.raises(ConfigError, match="validation: nothing can be right: no query of places"):
+        train(recipe, tmp_path / "out")
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
+
+
+@pytest.mark.parametrize("broken", ["00", "01", "02"])
+def test_a_validation_that_cannot_be_read_is_refused(data: Path, tmp_path: Path, broken: str) -> None:
+    """`00` is the map, `01` and `02` ask: one of two that ask is enough."""
+    root = tmp_path / "data"
+    shutil.copytree(data / "places", root / "validation")
+    shutil.copytree(data / "places", root / "places")
+    for path in (root / "validation").glob(f"{broken}*.jpg"):
+        path.write_bytes(b"")
+    recipe = validated(root, path="validation")
+    if broken == "00":
+        with pytest.raises(ConfigError, match="validation: no query of validation can be read together"):
+            train(recipe, tmp_path / "out")
+    else:
+        assert train(recipe, tmp_path / "out").exists()
+
+
+def test_queries_of_which_no_right_answer_can_be_read_do_not_count(data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data / "places", root / "places")
+    (root / "places" / "0003.jpg").write_bytes(b"")
+    recipe = validated(root)
+    sources = open_sources(recipe.sources, recipe.data_root, recipe.cache)
+    (part,) = run.validation_parts(recipe)
+    module = PlaceTraining(recipe, PlaceNetwork(recipe.network), sources, [part])
+    d_ok = torch.tensor([path.stat().st_size > 0 for path in part.database.paths])
+    queries = torch.zeros(len(part.queries), 4)
+    module._described = {
+        0: [(torch.zeros(len(d_ok), 4), d_ok)],
+        1: [(queries, torch.ones(len(queries), dtype=torch.bool))],
+    }
+    assert len(module._right(0, 1, part)) == 2 * 5  # of two sessions with six places
+
+
+def saved_weights(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    path.parent.mkdir(exist_ok=True)
+    torch.save(import_torchvision().models.resnet18().state_dict(), path)
+    return path
+
+
+def test_pretrained_weights_may_lie_elsewhere_but_not_be_others(data: Path, tmp_path: Path) -> None:
+    here = saved_weights(tmp_path / "a" / "weights.pth", 0)
+    recipe = tiny(data, loop__steps=2, network__backbone__weights=str(here))
+    train(recipe, tmp_path / "run")
+    there = tmp_path / "b" / "w.pth"
+    there.parent.mkdir()
+    here.rename(there)
+    train(recipe, tmp_path / "run", resume=True)  # the checkpoint has them
+    moved = tiny(data, loop__steps=2, network__backbone__weights=str(there))
+    train(moved, tmp_path / "run", resume=True)
+    for path in (there, here):
+        saved_weights(path, 1)
+        others = tiny(data, loop__steps=2, network__backbone__weights=str(path))
+        with pytest.raises(TrainingError, match=r"another recipe: network\.backbone\.weights differ"):
+            train(others, tmp_path / "run", resume=True)
+
+
+def test_a_start_may_lie_elsewhere_but_not_be_another(data: Path, tmp_path: Path) -> None:
+    networks = [train(tiny(data, seed=seed, loop__steps=0), tmp_path / f"stage{seed}") for seed in (0, 1)]
+    train(tiny(data, loop__steps=2, start=str(networks[0])), tmp_path / "run")
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(networks[0], copy)
+    train(tiny(data, loop__steps=2, start=str(copy)), tmp_path / "run", resume=True)
+    with pytest.raises(TrainingError, match="made with other data"):
+        train(tiny(data, loop__steps=2, start=str(networks[1])), tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_checkpoint_with_one_changed_byte_is_refused(data: Path, tmp_path: Path, name: str) -> None:
+    recipe = validated(data)
+    train(recipe, tmp_path)
+    file = bytearray((tmp_path / name).read_bytes())
+    file[len(file) // 2] ^= 0x10
+    (tmp_path / name).write_bytes(file)
+    with pytest.raises(TrainingError, match=f"{name} is damaged"):
+        train(recipe, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("vpr_ros"),
+        lambda state: state.update(vpr_ros=3),
+        lambda state: state.pop("state_dict"),
+        lambda state: state.update(state_dict={"foreign": torch.zeros(3)}),
+        lambda state: state.pop("batches_done"),
+        lambda state: state.update(optimizer_states=[{}]),
+        lambda state: state.update(callbacks=[]),
+        lambda state: state.pop("loops"),
+        lambda state: state.clear(),
+    ],
+)
+def test_foreign_contents_are_refused_at_resume(data: Path, tmp_path: Path, change: Any) -> None:
+    train(tiny(data, loop__steps=2), tmp_path)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    change(state)
+    save_checkpoint(state, tmp_path / "last.ckpt")
+    with pytest.raises(TrainingError, match=r"last\.ckpt (is no checkpoint|does not fit)"):
+        train(tiny(data, loop__steps=2), tmp_path, resume=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_before_the_work(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"loop\.accelerator is gpu, but torch sees none"):
+        train(tiny(data, loop__accelerator="gpu"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_out_that_cannot_be_written_is_one_line_before_the_work(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*/file"):
+        train(tiny(data), tmp_path / "file" / "out")
