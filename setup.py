@@ -68,7 +68,7 @@ setup(
     entry_points={
         "console_scripts": [
             "vpr = vpr_ros.cli:main",
-            "vpr_node = vpr_ros.ros.vpr_node:main",
+            "vpr_node = vpr_ros.ros.start:main",
         ]
     },
     zip_safe=True,

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # demo_world is no installed package
 from demo_world import DemoWorld, loop_trajectory
 from vpr_ros.config import Config
 from vpr_ros.engines.open import open_reference

@@ -10,15 +10,18 @@ keyframe and its mask by the next verified frame. Pictures are of the rendered w
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # demo_world is no installed package
 from demo_world import DemoWorld, loop_trajectory
 from vpr_ros.config import VerificationConfig
 from vpr_ros.recognition.grey import stretched

@@ -20,7 +20,7 @@ ARGUMENTS = {  # name: (default, description)
     "cameras": ("", "names of a rig's cameras, like front,rear; empty: what params_file says, which is one camera"),
     "image_topic": (
         "",
-        "camera images, without /compressed; of a rig one per camera, separated by commas; "
+        "camera images; .../compressed sets image_transport, too; of a rig one per camera, separated by commas; "
         "empty: image, of a rig front/image, ...",
     ),
     "camera_info_topic": ("", "calibration, likewise; empty: camera_info beside the image topic"),
@@ -47,7 +47,8 @@ PARAMETERS = {  # argument: the parameter that it overrides, if it is given
 def camera_remappings(cameras, image_topics, camera_info_topics):
     """From the topics of the node to those of the cameras, which are given in the order of `cameras`."""
     prefixes = [f"{camera}/" for camera in split(cameras)] or [""]
-    images = split(image_topics) or [f"{prefix}image" for prefix in prefixes]
+    images = [image.removesuffix("/compressed") for image in split(image_topics)]
+    images = images or [f"{prefix}image" for prefix in prefixes]
     camera_infos = split(camera_info_topics) or [str(PurePosixPath(image).with_name("camera_info")) for image in images]
     for argument, topics in (("image_topic", images), ("camera_info_topic", camera_infos)):
         if len(topics) != len(prefixes):
@@ -62,6 +63,11 @@ def split(words):
     return [word.strip() for word in words.split(",") if word.strip()]
 
 
+def is_compressed(image_topics):
+    """Whether the topics are named as image_transport names jpegs."""
+    return any(topic.endswith("/compressed") for topic in split(image_topics))
+
+
 def start(context):
     argument = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     given = {
@@ -69,6 +75,8 @@ def start(context):
         for name, parameter in PARAMETERS.items()
         if argument[name]
     }
+    if is_compressed(argument["image_topic"]) and not argument["image_transport"]:
+        given["node.image_transport"] = "compressed"
     node = Node(
         package="vpr_ros",
         executable="vpr_node",

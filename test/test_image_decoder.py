@@ -28,17 +28,19 @@ CHANNELS = {
     "8UC4": 4,
     "yuv422": 2,
     "yuv422_yuy2": 2,
+    "16UC3": 3,
+    "16UC4": 4,
     "uyvy": 2,
     "yuyv": 2,
 }
-SIXTEEN_BITS = tuple(encoding for encoding in ENCODINGS if encoding.endswith("16") or encoding == "16UC1")
+SIXTEEN_BITS = tuple(encoding for encoding in ENCODINGS if encoding.endswith("16") or encoding.startswith("16U"))
 
 
 def message(encoding: str, *, padding: int = 0, big: bool = False, width: int = 10, height: int = 8) -> Any:
     """A `sensor_msgs/Image` of random pixels, with `padding` bytes of other values after each row."""
     channels = CHANNELS.get(encoding.removesuffix("8").removesuffix("16"), CHANNELS.get(encoding, 1))
     row = width * channels * (2 if encoding in SIXTEEN_BITS else 1)
-    rows = height * 3 // 2 if encoding.startswith("nv") else height
+    rows = 3 * height if encoding == "nv24" else height * 3 // 2 if encoding.startswith("nv") else height
     data = np.random.default_rng(width).integers(0, 256, (rows, row + padding), np.uint8)
     if encoding in SIXTEEN_BITS:
         data[0, :row] = 255  # all bits are in use

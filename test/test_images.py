@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import os
+import struct
 from types import SimpleNamespace
 
 import cv2
@@ -242,6 +244,50 @@ def test_semi_planar_matches_the_oracle(encoding, u_at, padding):
     assert np.abs(image - np.array(expected)).max() <= 2
 
 
+@pytest.mark.parametrize("padding", [0, 6])
+def test_nv24_matches_the_oracle(padding):
+    height, width = 5, 7
+    luma, u, v = RNG.integers(16, 236, (height, width)), *RNG.integers(90, 166, (2, height, width))
+    planes = np.zeros((3 * height, width + padding), np.uint8)
+    planes[:height, :width] = luma
+    chroma = planes[height:].reshape(height, 2 * (width + padding))
+    chroma[:, 0 : 2 * width : 2], chroma[:, 1 : 2 * width : 2] = u, v
+    source = SimpleNamespace(
+        height=height, width=width, encoding="nv24", is_bigendian=0, step=width + padding, data=planes.tobytes()
+    )
+    expected = [[yuv_to_rgb(luma[i, j], u[i, j], v[i, j]) for j in range(width)] for i in range(height)]
+    assert np.abs(decode_image(source) - np.array(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+@pytest.mark.parametrize("padding", [0, 6])
+def test_rows_between_the_planes_are_left_out(encoding, padding):
+    """A hardware decoder aligns 36 rows to 40, as it does 1080 to 1088."""
+    planes = RNG.integers(0, 256, (54, 16), np.uint8)
+    padded = np.full((60, 16), 7, np.uint8)
+    padded[:36], padded[40:58] = planes[:36], planes[36:]
+    plain = decode_image(message(encoding, planes, height=36, padding=padding))
+    assert np.array_equal(decode_image(message(encoding, padded, height=36, padding=padding)), plain)
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8", "mono16"])
+def test_the_last_row_may_come_without_its_padding(encoding):
+    kind, shape = (np.uint16 if encoding == "mono16" else np.uint8), (4, 6, 3) if encoding == "rgb8" else (4, 6)
+    source = message(encoding, RNG.integers(0, 250, shape).astype(kind), padding=10)
+    cut = SimpleNamespace(**(vars(source) | {"data": source.data[:-10]}))
+    assert np.array_equal(decode_image(cut), decode_image(source))
+    cut.data = source.data[:-11]
+    with pytest.raises(ImageError, match="needs"):
+        decode_image(cut)
+
+
+@pytest.mark.parametrize(("encoding", "channels"), [("16UC3", 3), ("16UC4", 4)])
+def test_counts_of_several_channels_are_blue_green_red_as_in_opencv(encoding, channels):
+    samples = RNG.integers(0, 65536, (5, 6, channels)).astype(np.uint16)
+    expected = decode_image(message("bgr16", samples[..., :3].copy()))
+    assert np.array_equal(decode_image(message(encoding, samples)), expected)
+
+
 @pytest.mark.parametrize("data_type", [bytes, bytearray, memoryview, read_only, lambda data: array.array("B", data)])
 def test_any_buffer_will_do_and_the_result_owns_its_pixels(data_type):
     samples = RNG.integers(0, 256, (4, 5, 3), np.uint8)
@@ -254,7 +300,7 @@ def test_any_buffer_will_do_and_the_result_owns_its_pixels(data_type):
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding_gives_contiguous_writable_rgb_of_its_own(encoding):
-    source = SimpleNamespace(height=6, width=8, encoding=encoding, is_bigendian=0, step=64, data=bytes(64 * 9))
+    source = SimpleNamespace(height=6, width=8, encoding=encoding, is_bigendian=0, step=64, data=bytes(64 * 18))
     image = decode_image(source)
     assert (image.shape, image.dtype) == ((6, 8, 3), np.uint8)
     assert image.flags.c_contiguous
@@ -279,7 +325,8 @@ GOOD = {"height": 4, "width": 6, "encoding": "rgb8", "is_bigendian": 0, "step": 
         ({"encoding": "mono16", "step": 11}, "needs 12 bytes a row"),
         ({"encoding": "yuyv", "width": 5}, "size must be even"),
         ({"encoding": "nv12", "height": 3}, "size must be even"),
-        ({"encoding": "nv12", "data": bytes(107)}, "needs 108 bytes but has 107"),
+        ({"encoding": "nv12", "data": bytes(95)}, "needs 96 bytes but has 95"),
+        ({"encoding": "nv24", "data": bytes(191)}, "needs 192 bytes but has 191"),
         ({"encoding": "bayer_rggb8", "width": 2}, "demosaicing needs 3 x 3"),
     ],
 )
@@ -350,6 +397,72 @@ def test_compressed_bytes_that_are_no_picture(form, data, text):
     with pytest.raises(ImageError, match=text) as error:
         decode_compressed(compressed(data, form))
     assert repr(form) in str(error.value)
+
+
+def blurred(seed=3, height=96, width=160):
+    random = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.GaussianBlur(random, (5, 5), 0)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("quality", [50, 95])
+@pytest.mark.parametrize("tail", [b"", bytes(512), b"\0"])
+def test_a_jpeg_without_its_end_marker_is_read_if_all_of_it_is_there(progressive, quality, tail):
+    options = (cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    for seed in range(5):
+        whole = encoded(".jpg", blurred(seed), *options)
+        assert np.array_equal(decode_compressed(compressed(whole[:-2] + tail)), decode_compressed(compressed(whole)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(share=st.floats(0, 0.995), padding=st.sampled_from([b"", bytes(300)]), seed=st.integers(0, 9))
+def test_half_a_jpeg_is_refused_and_never_shows_the_picture_before(share, padding, seed):
+    whole = encoded(".jpg", blurred(seed), cv2.IMWRITE_JPEG_QUALITY, 90)
+    decode_compressed(compressed(encoded(".jpg", np.full((96, 160, 3), 250, np.uint8))))
+    with pytest.raises(ImageError):
+        decode_compressed(compressed(whole[: int(share * len(whole))] + padding))
+
+
+def with_orientation(jpeg, orientation):
+    """The same JPEG with an EXIF tag."""
+    tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(body)) + body + jpeg[2:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tag_of_orientation_turns_files_but_not_messages_of_which_the_sensor_is_calibrated(tmp_path, orientation):
+    plain = encoded(".jpg", blurred())
+    tagged = with_orientation(plain, orientation)
+    stored = decode_compressed(compressed(plain))
+    assert np.array_equal(decode_compressed(compressed(tagged)), stored)
+    (tmp_path / "a.jpg").write_bytes(tagged)
+    upright = read_image(tmp_path / "a.jpg")
+    turns = {1: stored, 2: stored[:, ::-1], 3: stored[::-1, ::-1], 4: stored[::-1], 5: stored.transpose(1, 0, 2)}
+    turns |= {6: turns[5][:, ::-1], 7: turns[5][::-1, ::-1], 8: turns[5][::-1]}
+    assert np.array_equal(upright, turns[orientation])
+
+
+def test_names_that_are_not_utf_8_are_read_and_can_be_printed(tmp_path):
+    folder = os.fsencode(tmp_path)
+    for name in (b"caf\xe9.png", b"\x1b[2J.png"):
+        path = os.path.join(folder, name)
+        with open(path, "wb") as file:
+            file.write(encoded(".png", blurred()))
+        assert read_image(os.fsdecode(path)).shape == (96, 160, 3)
+        with open(path, "wb") as file:
+            file.write(b"nothing")
+        with pytest.raises(ImageError) as error:
+            read_image(os.fsdecode(path))
+        str(error.value).encode()
+        assert str(error.value).isprintable()
+
+
+def test_pipes_and_devices_are_no_images(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    for path in (tmp_path / "a.jpg", "/dev/zero", tmp_path):
+        with pytest.raises(ImageError, match="is not a regular file"):
+            read_image(path)
 
 
 def test_float_image_files_are_refused(tmp_path):

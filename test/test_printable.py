@@ -31,7 +31,8 @@ def test_text_stays(text: str) -> None:
         ("\x1b[31mred", r"\x1b[31mred"),
         ("\x9b2J", r"\x9b2J"),
         ("a\rb", r"a\rb"),
-        ("\udce9", r"\udce9"),
+        ("\udce9", r"\xe9"),
+        ("\ud800", r"\ud800"),
         ("\u202e", r"\u202e"),
     ],
 )

@@ -320,6 +320,16 @@ def test_a_mistake_gets_one_line_and_status_2(
     assert said.count("\n") == 1
 
 
+def test_a_replay_of_nothing_that_can_be_read_does_not_succeed(
+    tmp_path: Path, grid_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "caf\udce9.png").write_bytes(b"no image")
+    words = ["replay", tmp_path / "images", "--model", grid_model_path, "--out", tmp_path / "runs"]
+    assert run_cli(*words) == 2
+    assert "not one image could be used" in capsys.readouterr().err
+
+
 def test_a_truncated_bag_is_replayed_to_its_last_good_message(bag: Path, tmp_path: Path, config: Config) -> None:
     database = next(bag.glob("*.db3"))
     content = database.read_bytes()

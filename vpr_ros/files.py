@@ -9,8 +9,9 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -101,6 +102,23 @@ def expanded(path: str | Path) -> Path:
         raise ConfigError(f"{path}: {whose}, or write the path from / on") from error
 
 
+def read_regular_file(path: Path | str) -> bytes:
+    """Raises OSError, also for a pipe or a device, which would be waited for or never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    return Path(path).read_bytes()
+
+
 def natural_order(path: Path) -> list[tuple[int, str]]:
     """Sort key under which `frame_9.png` comes before `frame_10.png`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
+    parts = re.split(r"([0-9]+)", path.name)  # every second one is a number; "²" is none, though a digit to Python
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
+
+
+def numeric_order(paths: Iterable[Path]) -> list[Path]:
+    """By the numbers that the names are where all are some (-1, 0.25, 1e3), in natural order elsewhere."""
+    found = sorted(paths, key=natural_order)
+    numbers = [
+        re.fullmatch(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", path.stem, re.ASCII) for path in found
+    ]
+    return sorted(found, key=lambda path: Decimal(path.stem)) if all(numbers) else found

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
+from vpr_ros.encoded_images import check_size, ended_jpegs, is_cut_jpeg
 from vpr_ros.errors import ImageError
+from vpr_ros.files import read_regular_file
+from vpr_ros.printable import printable
 from vpr_ros.types import Camera, Image, Mask
 
 
@@ -30,6 +33,8 @@ class _Layout:
     """Width (and height, where chroma is halved in both) must be a multiple of it."""
     semi_planar: bool = False
     """A plane of luma, then one of interleaved chroma with half the rows (4:2:0)."""
+    doubled: bool = False
+    """Chroma in full (4:4:4), which OpenCV does not read: as the 4:2:0 image of twice the size, of which every second pixel is it."""
 
 
 _LAYOUTS = {
@@ -47,12 +52,15 @@ _LAYOUTS = {
     "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, bits=16),
     "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, bits=16),
     "16UC1": _Layout(1, cv2.COLOR_GRAY2RGB, bits=16),
+    "16UC3": _Layout(3, cv2.COLOR_BGR2RGB, bits=16),
+    "16UC4": _Layout(4, cv2.COLOR_BGRA2RGB, bits=16),
     "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, multiple_of=2),
     "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY, multiple_of=2),
     "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, multiple_of=2),
     "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2, multiple_of=2),
     "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, multiple_of=2, semi_planar=True),
     "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, multiple_of=2, semi_planar=True),
+    "nv24": _Layout(1, cv2.COLOR_YUV2RGB_NV12, doubled=True),
 }
 # ROS names a mosaic after its first two rows; OpenCV after the second row's second and third pixel: RGGB is "BayerBG".
 for _pattern, _conversion in {
@@ -134,6 +142,8 @@ def decode_image(message: Any, depth: BitDepth | None = None) -> Image:
     pixels = _pixels(message, layout)
     if layout.bits == 16:
         pixels = _eight_bits(pixels, None if message.encoding == "16UC1" else depth or BitDepth())
+    if layout.doubled:
+        return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12)[::2, ::2])
     # cvtColor always allocates; only plain rgb8 could still be a view of the message.
     return pixels.copy() if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion)
 
@@ -150,19 +160,20 @@ def decode_compressed(message: Any, depth: BitDepth | None = None) -> Image:
     """The picture in a `sensor_msgs/CompressedImage`: (H, W, 3) uint8 RGB, C-contiguous.
 
     JPEG, PNG and whatever else OpenCV reads; grey becomes three equal channels, alpha is dropped, 16 bits become 8 as
-    in `decode_image` (`format` names the original encoding).
+    in `decode_image` (`format` names the original encoding). Pixels stay as the sensor has them, to which its calibration
+    belongs: a tag of orientation is not followed, as in image_transport.
 
-    Raises `ImageError`: depth, video, or bytes that do not decode.
+    A JPEG without its end marker is read if all of the picture is there. Raises `ImageError`: depth, video, bytes that do
+    not decode, half a JPEG, more pixels than `encoded_images.MAX_PIXELS`.
     """
     original, _, compression = message.format.partition(";")
     for name, advice in _NOT_PICTURES.items():
         if name in message.format.lower():
             raise ImageError(f"format {message.format!r} cannot be read: {advice}")
-    data = np.frombuffer(message.data, np.uint8)
     # compressed_image_transport's word for "the encoder was handed RGB where it expects BGR".
     swapped = "compressed rgb" in compression
     depth = None if original == "16UC1" else depth or BitDepth()
-    return _decode_bytes(data, f"format {message.format!r}", depth, swapped=swapped)
+    return _decode_bytes(bytes(message.data), f"format {message.format!r}", depth, swapped=swapped, upright=False)
 
 
 def read_image(path: Path | str, depth: BitDepth | None = None) -> Image:
@@ -170,13 +181,23 @@ def read_image(path: Path | str, depth: BitDepth | None = None) -> Image:
 
     16 bits become 8 as in `decode_image`: files of one recording share a `depth`.
 
-    Raises `ImageError`: a file that is missing, unreadable or not an image.
+    Raises `ImageError`: a file that is missing, unreadable, not a regular file, or not an image that `decode_compressed` reads.
     """
+    what = printable(path)
     try:
-        data = np.fromfile(path, np.uint8)
+        data = read_regular_file(path)
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
-    return _decode_bytes(data, str(path), depth or BitDepth())
+        raise ImageError(f"{what}: {error.strerror}") from None
+    return _decode_bytes(data, what, depth or BitDepth())
+
+
+def decode_grey(data: bytes) -> NDArray[np.uint8] | None:
+    """The (H, W) uint8 picture in the bytes of an image file, as it is stored; None where there is none, or too large a one."""
+    try:
+        check_size(data, "image")
+    except ImageError:
+        return None
+    return _imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def camera_from_info(message: Any) -> Camera | None:
@@ -237,17 +258,39 @@ def _pixels(message: Any, layout: _Layout) -> NDArray[Any]:
     row_bytes = width * layout.channels * layout.bits // 8
     if step < row_bytes:
         raise ImageError(f"{encoding} image of {width} px needs {row_bytes} bytes a row, but its step is {step}")
-    rows = height * 3 // 2 if layout.semi_planar else height
+    rows = height * 3 // 2 if layout.semi_planar else 3 * height if layout.doubled else height
     data = np.frombuffer(message.data, np.uint8)
-    if data.size < rows * step:
+    last_row = 2 * row_bytes if layout.doubled else row_bytes
+    needed = (rows - (2 if layout.doubled else 1)) * step + last_row  # which may come without its padding
+    if data.size < needed:
         raise ImageError(
-            f"{encoding} image of {width} x {height} px, step {step}, needs {rows * step} bytes but has {data.size}"
+            f"{encoding} image of {width} x {height} px, step {step}, needs {needed} bytes but has {data.size}"
         )
-    pixels: NDArray[Any] = data[: rows * step].reshape(rows, step)[:, :row_bytes]
+    if layout.doubled:  # a row of chroma takes two steps
+        luma = data[: height * step].reshape(height, step)[:, :width]
+        chroma = np.lib.stride_tricks.as_strided(
+            data[height * step :], (height, 2 * width), (2 * step, 1), writeable=False
+        )
+        return np.concatenate([luma.repeat(2, axis=0).repeat(2, axis=1), chroma])
+    pixels: NDArray[Any] = np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1), writeable=False)
+    if layout.semi_planar and (luma_rows := _padded_luma_rows(data.size, step, height)) > height:
+        plane = data[luma_rows * step : (luma_rows + height // 2) * step].reshape(-1, step)[:, :row_bytes]
+        pixels = np.concatenate([pixels[:height], plane])
     if layout.bits == 16:
         order = ">u2" if message.is_bigendian else "<u2"
         pixels = np.ascontiguousarray(pixels).view(order).astype(np.uint16, copy=False)
     return pixels if layout.channels == 1 else pixels.reshape(rows, width, layout.channels)
+
+
+_PLANE_ALIGNMENT = 8
+_MOST_PADDED_ROWS = 64
+
+
+def _padded_luma_rows(size: int, step: int, height: int) -> int:
+    """Rows between the starts of both planes of a 4:2:0 image of `size` bytes: hardware decoders align them (1080 to 1088)."""
+    rows, rest = divmod(size * 2, 3 * step)
+    is_aligned = rest == 0 and rows % _PLANE_ALIGNMENT == 0
+    return rows if is_aligned and height < rows < height + _MOST_PADDED_ROWS else height
 
 
 _DEMOSAIC = frozenset(layout.conversion for name, layout in _LAYOUTS.items() if name.startswith("bayer"))
@@ -264,16 +307,24 @@ def _eight_bits(pixels: NDArray[np.uint16], depth: BitDepth | None) -> Image:
     return np.clip(np.rint((pixels - np.float32(low)) * np.float32(scale)), 0, 255).astype(np.uint8)
 
 
-def _decode_bytes(data: NDArray[np.uint8], what: str, depth: BitDepth | None, *, swapped: bool = False) -> Image:
-    if data.size == 0:
+def _decode_bytes(
+    data: bytes, what: str, depth: BitDepth | None, *, swapped: bool = False, upright: bool = True
+) -> Image:
+    if not data:
         raise ImageError(f"{what}: the image has no bytes")
-    channels = cv2.IMREAD_GRAYSCALE if depth is None else cv2.IMREAD_COLOR
-    try:
-        pixels: NDArray[Any] | None = cv2.imdecode(data, channels | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:
-        pixels = None
+    check_size(data, what)
+    flags = (cv2.IMREAD_GRAYSCALE if depth is None else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH
+    if not upright:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    if is_cut_jpeg(data):
+        # OpenCV up to 4.10 would show what its memory held before, later ones refuse even a whole picture.
+        pixels, other = (_imdecode(ended, flags) for ended in ended_jpegs(data))
+        if pixels is not None and (other is None or not np.array_equal(pixels, other)):
+            raise ImageError(f"{what}: the JPEG breaks off after {len(data)} bytes, and part of the picture is missing")
+    else:
+        pixels = _imdecode(data, flags)
     if pixels is None:
-        raise ImageError(f"{what}: {data.size} bytes do not decode as an image; is it jpeg or png, and whole?")
+        raise ImageError(f"{what}: {len(data)} bytes do not decode as an image; is it jpeg or png, and whole?")
     if pixels.dtype == np.uint16:
         pixels = _eight_bits(pixels, depth)
     if pixels.dtype != np.uint8:
@@ -281,3 +332,11 @@ def _decode_bytes(data: NDArray[np.uint8], what: str, depth: BitDepth | None, *,
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
+    try:
+        pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return pixels

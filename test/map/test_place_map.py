@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -183,6 +184,19 @@ def test_every_truncation_and_every_flipped_byte_is_refused_or_harmless(tmp_path
         except MapError:
             continue
         np.testing.assert_array_equal([k.descriptor for k in loaded], [k.descriptor for k in some_map()])
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_no_map(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "map.npz", thumbnails=np.zeros(1 << 27, np.uint8))
+    assert (tmp_path / "map.npz").stat().st_size < 1 << 20
+    with pytest.raises(MapError, match=r"is no map: .* would become"):
+        PlaceMap.load(tmp_path / "map.npz", "model")
+
+
+def test_a_pipe_is_no_map(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "map.npz")
+    with pytest.raises(MapError, match="is not a regular file"):
+        PlaceMap.load(tmp_path / "map.npz", "model")
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:

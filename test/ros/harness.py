@@ -27,7 +27,7 @@ from vpr_ros.types import Camera, PlaceMatch
 RELIABLE = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], timeout_s: float = 120.0, what: str = "") -> Any:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = condition()
@@ -66,7 +66,7 @@ class NodeUnderTest:
         self.ears.close()
         self.process.terminate()
         try:
-            self.process.wait(timeout=15)
+            self.process.wait(timeout=120)
         finally:
             self.process.kill()
             self._reader.join()

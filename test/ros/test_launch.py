@@ -63,6 +63,12 @@ def test_one_camera_is_remapped() -> None:
     ]
 
 
+def test_a_topic_of_jpegs_is_named_either_way() -> None:
+    assert camera_remappings(image_topics="/cam/image_raw/compressed") == camera_remappings(
+        image_topics="/cam/image_raw"
+    )
+
+
 def test_the_topics_of_a_rig_are_in_the_order_of_its_cameras() -> None:
     topics = {"image_topics": "/cam_f/image_raw, /cam_r/image_raw"}
     assert camera_remappings(cameras="front, rear", **topics) == [
@@ -183,6 +189,12 @@ def test_arguments_override_the_parameter_file(launched: Launch) -> None:
     assert node.parameters == Config().flat() | changed | {"use_sim_time": True}
     assert {"__ns:=/robot", "debug", "image:=/front/image_raw"} <= set(node.arguments)
     assert {"image/compressed:=/front/image_raw/compressed", "camera_info:=/front/camera_info"} <= set(node.arguments)
+
+
+def test_a_topic_of_jpegs_sets_the_transport(launched: Launch) -> None:
+    node = launched(image_topic="/front/image_raw/compressed")["vpr_node"]
+    assert node.parameters["node.image_transport"] == "compressed"
+    assert "image/compressed:=/front/image_raw/compressed" in node.arguments
 
 
 def test_opens_rviz_on_demand(launched: Launch) -> None:

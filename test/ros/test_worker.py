@@ -50,7 +50,7 @@ def test_a_batch_is_the_newest_of_each_source_in_the_order_of_arrival(offers: li
         for source, item in offers:
             it.worker.offer(source, item)
         it.release.set()
-        batch = it.batches.get(timeout=10)
+        batch = it.batches.get(timeout=120)
         newest = {source: i for i, (source, _) in enumerate(offers)}
         assert list(batch.items()) == [offers[i] for i in sorted(newest.values())]
         assert it.worker.dropped == {
@@ -64,7 +64,7 @@ def test_a_silent_source_holds_nothing_up() -> None:
         it.release.set()
         for item in range(3):
             it.worker.offer("front", item)
-            assert it.batches.get(timeout=10) == {"front": item}
+            assert it.batches.get(timeout=120) == {"front": item}
 
 
 def test_a_failure_names_its_batch_and_the_next_one_is_worked_on() -> None:
@@ -72,8 +72,8 @@ def test_a_failure_names_its_batch_and_the_next_one_is_worked_on() -> None:
         it.worker.offer("front", 13)
         it.worker.offer("rear", 2)
         it.release.set()
-        batch, error = it.errors.get(timeout=10)
+        batch, error = it.errors.get(timeout=120)
         assert batch == {"front": 13, "rear": 2}
         assert str(error) == "unlucky"
         it.worker.offer("rear", 3)
-        assert it.batches.get(timeout=10) == {"rear": 3}
+        assert it.batches.get(timeout=120) == {"rear": 3}

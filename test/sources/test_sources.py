@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -416,3 +417,25 @@ def test_a_sample_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "00.png").write_bytes(b"no image")
     with pytest.raises(SourceError):
         sample_images(tmp_path)
+
+
+def test_hidden_files_are_no_images_and_names_may_be_any_bytes(tmp_path):
+    folder = os.fsencode(tmp_path)
+    content = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    for name in (b"a.png", b"caf\xe9.png", b"._a.png", b".hidden.jpg"):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"\0\5\x16\7" if name.startswith(b".") else content)
+    with open(os.path.join(folder, b"b\xff.png"), "wb") as file:
+        file.write(b"no image")
+    os.mkfifo(tmp_path / "pipe.png")
+    source = open_source(tmp_path)
+    assert len(list(source)) == 2
+    assert source.skipped == 2
+    "".join(source.notes).encode()
+
+
+def test_a_truth_that_is_a_pipe_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    os.mkfifo(tmp_path / "truth.txt")
+    with pytest.raises(SourceError, match="not a regular file"):
+        open_source(tmp_path, ground_truth_file=tmp_path / "truth.txt")

@@ -20,7 +20,7 @@ from training.options import Options
 from vpr_ros.errors import ConfigError, SourceError
 from vpr_ros.files import natural_order
 from vpr_ros.images import read_image, resize
-from vpr_ros.sources.folders import IMAGE_SUFFIXES
+from vpr_ros.sources.folders import is_image_name
 from vpr_ros.types import Image
 
 IGNORED = 255
@@ -30,7 +30,7 @@ _CITYSCAPES_IMAGE, _CITYSCAPES_LABELS = "_leftImg8bit", "_gtFine_labelIds"
 
 def images_under(root: Path) -> list[Path]:
     """Every image file in `root` and the folders in it, in natural order. Raises SourceError where there is none."""
-    paths = [path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [path for path in root.rglob("*") if is_image_name(path)]
     if not paths:
         raise SourceError(f"{root} holds no images" if root.is_dir() else f"{root}: no such folder of images")
     return sorted(paths, key=natural_order)

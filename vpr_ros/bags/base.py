@@ -16,11 +16,27 @@ def typestore() -> Typestore:
     return get_typestore(Stores.LATEST)
 
 
+CDR = "cdr"
+_SCHEMALESS = "__schemaless__"
+"""What rosbags calls the type of an mcap's channel without one."""
+
+
 class Topic(NamedTuple):
     """A topic of a bag: its message type (`sensor_msgs/msg/Image`) and how many messages it has."""
 
     type: str
     messages: int
+    encoding: str = CDR
+    """Only CDR, ROS 2's serialisation, can be read; an mcap may hold `ros1`, `json` or `protobuf` as well."""
+
+    @classmethod
+    def of(cls, name: str | None, messages: int, encoding: str = CDR) -> Topic:
+        """`name` is a type as any tool writes it: `sensor_msgs/Image` is `sensor_msgs/msg/Image`; empty where none is known."""
+        if name is None or name == _SCHEMALESS:
+            name = ""
+        package, _, kind = name.partition("/")
+        full = f"{package}/msg/{kind}" if kind and "/" not in kind else name
+        return cls(full, messages, encoding or CDR)
 
 
 class Message(NamedTuple):
@@ -36,6 +52,8 @@ class BagFile(Protocol):
 
     name: str
     topics: dict[str, Topic]
+    start_ns: int
+    """When its first message was received."""
 
     def messages(self, topics: Collection[str], start_ns: int, stop_ns: int) -> Iterator[Message]: ...
 

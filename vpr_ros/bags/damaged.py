@@ -10,11 +10,13 @@ from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import apsw
 
 from vpr_ros.bags.base import Message, Topic, one_line
+from vpr_ros.bags.compressed import MAX_UNPACKED_BYTES, unpacked
 from vpr_ros.errors import SourceError
 
 try:
@@ -58,10 +60,16 @@ class ScannedSqlite:
                 counts = dict.fromkeys(self._topics, 0)
                 # NOT INDEXED: an index is written last, so a cut takes it first. length() does not touch the pages of
                 # the data itself.
+                stamps: list[int] = []
                 with suppress(apsw.Error):
-                    for key, _ in self._database.execute("SELECT topic_id, length(data) FROM messages NOT INDEXED"):
+                    for key, bag_ns, _ in self._database.execute(
+                        "SELECT topic_id, timestamp, length(data) FROM messages NOT INDEXED"
+                    ):
                         if key in counts:  # damaged pages can read as rows of nothing
                             counts[key] += 1
+                            if not stamps and isinstance(bag_ns, int):
+                                stamps.append(bag_ns)
+                self.start_ns = stamps[0] if stamps else 0
                 if not any(counts.values()):
                     raise apsw.CorruptError("no message is left in it")
             except apsw.Error:
@@ -72,7 +80,7 @@ class ScannedSqlite:
                 f"{path}: no message can be read from it ({one_line(error)}); "
                 f"try: sqlite3 {path.name} .recover | sqlite3 recovered.db3"
             ) from None
-        self.topics = {name: Topic(kind, counts[key]) for key, (name, kind) in self._topics.items()}
+        self.topics = {name: Topic.of(kind, counts[key]) for key, (name, kind) in self._topics.items()}
 
     def messages(self, topics: Collection[str], start_ns: int, stop_ns: int) -> Iterator[Message]:
         keys = {key: name for key, (name, _) in self._topics.items() if name in topics}
@@ -102,29 +110,36 @@ class ScannedMcap:
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise SourceError(f"{path}: is not an mcap file, or not even its first bytes were written")
+        self.is_whole = False
+        """Whether it has the record that ends the messages: what rosbags refuses may be its index alone."""
+        self.broken_chunks = 0
+        self.start_ns = 0
         counts: Counter[str] = Counter()
-        kinds: dict[str, str] = {}
-        for topic, kind, _ in self._scan():
-            kinds[topic] = kind
-            counts[topic] += 1
+        found: dict[str, _Channel] = {}
+        for channel, record in self._scan():
+            found[channel.topic] = channel
+            if not counts:
+                self.start_ns = record.log_time
+            counts[channel.topic] += 1
         if not counts:
             raise SourceError(
                 f"{path}: no message can be read from it; try: mcap recover {path.name} -o recovered.mcap"
             )
-        self.topics = {name: Topic(kinds[name], count) for name, count in counts.items()}
+        self.topics = {name: Topic.of(found[name].type, count, found[name].encoding) for name, count in counts.items()}
 
     def messages(self, topics: Collection[str], start_ns: int, stop_ns: int) -> Iterator[Message]:
-        for topic, _, record in self._scan():
-            if topic in topics and start_ns <= record.log_time < stop_ns:
-                yield Message(topic, record.log_time, record.data)
+        for channel, record in self._scan():
+            if channel.topic in topics and start_ns <= record.log_time < stop_ns:
+                yield Message(channel.topic, record.log_time, record.data)
 
     def close(self) -> None:
         """Nothing stays open between passes."""
 
-    def _scan(self) -> Iterator[tuple[str, str, records.Message]]:
-        """Each message with its topic and type."""
+    def _scan(self) -> Iterator[tuple[_Channel, records.Message]]:
+        """Each message with its channel."""
         schemas: dict[int, str] = {}
-        channels: dict[int, tuple[str, str]] = {}
+        channels: dict[int, _Channel] = {}
+        self.broken_chunks = 0
         with (
             self._path.open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -134,9 +149,20 @@ class ScannedMcap:
                 if isinstance(record, records.Schema):
                     schemas[record.id] = record.name
                 elif isinstance(record, records.Channel):
-                    channels[record.id] = (record.topic, schemas.get(record.schema_id, ""))
+                    kind = schemas.get(record.schema_id, "")
+                    channels[record.id] = _Channel(record.topic, kind, record.message_encoding)
+                elif isinstance(record, records.DataEnd):
+                    self.is_whole = True
+                elif isinstance(record, records.Chunk):
+                    self.broken_chunks += 1
                 elif record.channel_id in channels:
-                    yield *channels[record.channel_id], record
+                    yield channels[record.channel_id], record
+
+
+class _Channel(NamedTuple):
+    topic: str
+    type: str
+    encoding: str
 
 
 _MAGIC = b"\x89MCAP0\r\n"
@@ -146,8 +172,10 @@ _FRAME = struct.Struct("<BQ")
 
 def _mcap_records(
     data: bytes | mmap.mmap, offset: int = 0
-) -> Iterator[records.Schema | records.Channel | records.Message]:
-    """The whole records from `offset` on, those in chunks included, to the end of the data."""
+) -> Iterator[records.Schema | records.Channel | records.Message | records.Chunk | records.DataEnd]:
+    """The whole records from `offset` on, those in chunks included, to the end of the data; a chunk that is not whole follows
+    what could be read of it.
+    """
     while offset + _FRAME.size <= len(data):
         kind, size = _FRAME.unpack_from(data, offset)
         offset += _FRAME.size
@@ -155,9 +183,15 @@ def _mcap_records(
         offset += size
         record = ReadDataStream(BytesIO(content))
         if kind == Opcode.DATA_END:
+            if len(content) == size:
+                yield records.DataEnd.read(record)
             return
         if kind == Opcode.CHUNK:  # of which the end may be missing
-            yield from _mcap_records(_unpacked(records.Chunk.read(record)))
+            chunk = records.Chunk.read(record)
+            unpacked_records = _unpacked(chunk)
+            yield from _mcap_records(unpacked_records)
+            if len(unpacked_records) != chunk.uncompressed_size:
+                yield chunk
         elif len(content) < size:
             return
         elif kind == Opcode.SCHEMA:
@@ -176,9 +210,9 @@ def _unpacked(chunk: records.Chunk) -> bytes:
     """As much as can be unpacked where the chunk is damaged or its end is missing: streaming decompressors hand out what they have."""
     try:
         if chunk.compression == "zstd":
-            return zstandard.ZstdDecompressor().decompressobj().decompress(chunk.data)
+            return unpacked(chunk.data)
         if chunk.compression == "lz4":
-            return lz4.frame.LZ4FrameDecompressor().decompress(chunk.data)
+            return lz4.frame.LZ4FrameDecompressor().decompress(chunk.data, max_length=MAX_UNPACKED_BYTES)
         return chunk.data
     except (zstandard.ZstdError, RuntimeError):
         return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -31,6 +32,11 @@ def _demo(options: argparse.Namespace) -> int:
     """In a process of its own: the command line knows no ROS, and the demo world is no part of the installed package."""
     if not (CHECKOUT / "demo_world").is_dir():
         raise VprError("the demo is part of a checkout, not of an installed vpr_ros: in a clone of it run `make demo`")
+    for module in ("rclpy", "vpr_msgs", "panda3d"):
+        if importlib.util.find_spec(module) is None:
+            raise VprError(
+                f"the demo needs {module}, which is not installed here: `make demo` in {CHECKOUT} installs all"
+            )
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     arguments = ["--out", str(options.out), "--rate", str(options.rate), "--seed", str(options.seed)]
     return subprocess.call([sys.executable, "-m", "demo_world.demo", *arguments], env=os.environ | {"PYTHONPATH": path})

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
+from vpr_ros.errors import SourceError
 from vpr_ros.evaluation.ground_truth import Protocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.printable import printable
@@ -107,6 +108,8 @@ def _replay(options: argparse.Namespace) -> int:
     )
     print(printable("\n".join(summary_lines(run))))
     print(printable(f"report: {folder / 'report.html'}"))
+    if not run.matches:
+        raise SourceError(f"{options.source}: not one image could be used")
     return 0
 
 

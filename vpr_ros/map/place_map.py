@@ -7,6 +7,7 @@ temporary file beside the target and renamed, so the target is always whole.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,6 +138,7 @@ class PlaceMap:
         Raises MapError if it is missing, corrupt, of another format, or made with another model.
         """
         try:
+            _check_sizes(path)
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             header = json.loads(arrays["header"].tobytes())
@@ -192,6 +194,21 @@ class MapContent:
                 np.savez(file, allow_pickle=False, **arrays)
         except OSError as error:
             raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
+
+
+_SMALL_BYTES = 1 << 26
+_MOST_SHRUNK = 20
+"""A map is stored as it is. Whoever compresses one gains a factor of two."""
+
+
+def _check_sizes(path: Path) -> None:
+    """Before anything is unpacked. Raises MapError, and what `zipfile` raises for a file that is none of its kind."""
+    if path.exists() and not path.is_file():
+        raise MapError(f"{path} is not a regular file")
+    with zipfile.ZipFile(path) as archive:
+        for array in archive.infolist():
+            if array.file_size > max(_SMALL_BYTES, _MOST_SHRUNK * array.compress_size):
+                raise MapError(f"{path} is no map: {array.compress_size} bytes of it would become {array.file_size}")
 
 
 def _share(count: int, total: int) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vpr_ros.config import per_camera
 from vpr_ros.errors import ConfigError
-from vpr_ros.files import expanded
+from vpr_ros.files import expanded, read_regular_file
+from vpr_ros.images import decode_grey
 from vpr_ros.types import Mask
 
 NAME = "verification.ignore"
@@ -93,10 +94,10 @@ def _region(text: str) -> Region:
 def _read(name: str) -> NDArray[np.uint8]:
     path = expanded(name).absolute()
     try:
-        content = np.fromfile(path, np.uint8)
+        content = read_regular_file(path)
     except OSError as error:
         raise ConfigError(f"{NAME}: cannot read the mask image {path}: {error.strerror}") from error
-    image = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE) if content.size else None
+    image = decode_grey(content)
     if image is None:
         raise ConfigError(f"{NAME}: {path} is no image; a mask is a PNG, black where the picture is ignored")
     return image

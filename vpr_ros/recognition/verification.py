@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import VerificationConfig
+from vpr_ros.images import decode_grey
 from vpr_ros.recognition.grey import Grey, shrunk_grey, stretched
 from vpr_ros.recognition.local_features import LocalFeatureExtractor, open_features
 from vpr_ros.recognition.own_body import Indices, on_body
@@ -61,7 +62,7 @@ class GeometricVerifier:
             if mask is None:
                 return features
             return _where(features, mask_at(mask, features.points, *image.shape[1::-1]) >= 0.5)
-        decoded = cv2.imdecode(np.frombuffer(image.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if image.jpeg else None
+        decoded = decode_grey(image.jpeg)
         grey = np.zeros((1, 1), np.uint8) if decoded is None else decoded
         width, height = (round(length / image.scale) for length in grey.shape[::-1])
         return self._detect(stretched(grey), image.scale, (width, height))  # older maps' are not stretched yet

@@ -81,16 +81,25 @@ class Streams:
         self._calibrations = {c: Calibrations(rectified=is_rectified(topic)) for c, topic in resolved.items()}
         self._bit_depths = {camera: BitDepth() for camera in topics}
         self._worker: LatestWorker[Received] = LatestWorker(self._on_batch, self._on_worker_error)
+        try:
+            self._subscribe_all(topics, image_type=kind)
+        except (
+            Exception
+        ):  # a QoS override that is none, say: nothing is left behind, so that activation can be tried again
+            self.stop()
+            raise
+        node.get_logger().info(f"subscribed to {', '.join(each.topic_name for each in self._subscriptions)}")
+
+    def _subscribe_all(self, topics: Mapping[str, str], image_type: type) -> None:
         for camera, topic in topics.items():
-            events = SubscriptionEventCallbacks(incompatible_qos=partial(diagnostics.on_incompatible_qos, camera))
-            self._subscribe(kind, topic, partial(self._on_image, camera), _sensor_data(1), events)
+            events = SubscriptionEventCallbacks(incompatible_qos=partial(self._diagnostics.on_incompatible_qos, camera))
+            self._subscribe(image_type, topic, partial(self._on_image, camera), _sensor_data(1), events)
             on_info = partial(self._on_camera_info, camera)
             self._subscribe(CameraInfo, topic_of(camera, "camera_info"), on_info, _sensor_data(1))
-        if config.node.use_odometry:
+        if self._config.node.use_odometry:
             self._subscribe(Odometry, "odom", self._on_odometry, _sensor_data(100))
             if TFMessage is not None:
                 self._subscribe(TFMessage, "/tf_static", self._on_static_transforms, _latched(100))
-        node.get_logger().info(f"subscribed to {', '.join(each.topic_name for each in self._subscriptions)}")
 
     def stop(self) -> None:
         """End the subscriptions, and the batch in work."""

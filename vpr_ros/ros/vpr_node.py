@@ -104,6 +104,14 @@ class VprNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            self._subscribe()
+        except Exception as error:  # rclpy's own, for a QoS override that is none
+            self.get_logger().error(f"cannot subscribe: {error}")
+            return TransitionCallbackReturn.FAILURE
+        return super().on_activate(state)
+
+    def _subscribe(self) -> None:
         if self._configured is not None:
             recogniser = self._configured.recogniser
             self._configured.streams = Streams(
@@ -116,7 +124,6 @@ class VprNode(LifecycleNode):
                 on_calibrated=recogniser.check_map,
             )
             self._configured.streams.is_enabled = self._is_enabled
-        return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._configured is not None:
@@ -180,35 +187,53 @@ class VprNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until interrupted; exit status 1 if it cannot start, after one line with the reason."""
-    rclpy.init(args=args)
+    try:
+        rclpy.init(args=args)
+    except Exception as error:  # a remapping, a parameter file, a log level that rcl cannot read
+        print(f"vpr_node: {_without_source(error)}", file=sys.stderr)
+        sys.exit(1)
+    try:
+        status = _run()
+    except Exception:
+        if rclpy.ok():
+            raise
+        status = 0  # stopped by a signal while it started: what failed was for want of ROS
+    rclpy.try_shutdown()
+    sys.exit(status)
+
+
+def _run() -> int:
+    """The exit status."""
     try:
         node = VprNode()
     except (ParameterException, ConfigError) as error:  # a parameter of a wrong type or out of range
         print(f"vpr_node: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        sys.exit(1)
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    status = 0
     try:
         if node.get_parameter("node.autostart").value:
             done = TransitionCallbackReturn.SUCCESS
             if node.trigger_configure() != done or node.trigger_activate() != done:
-                raise VprError("autostart failed; the line above has the reason")
+                if not rclpy.ok():  # a signal came meanwhile
+                    return 0
+                node.get_logger().fatal("autostart failed; the line above has the reason")
+                return 1
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except VprError as error:
-        node.get_logger().fatal(str(error))
-        status = 1
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not cut short what is being saved
             signal.signal(number, signal.SIG_IGN)
         node.close()
         executor.shutdown()
         node.destroy_node()
-        rclpy.try_shutdown()
-    sys.exit(status)
+    return 0
+
+
+def _without_source(error: Exception) -> str:
+    """The first line of an error of rcl, without the places in its source."""
+    return str(error).splitlines()[0].partition(", at /")[0]
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from pathlib import Path
 from typing import Any
 
-from vpr_ros.bags.reader import BAG_SUFFIXES
+from vpr_ros.bags.reader import BAG_SUFFIXES, is_bag_file
 from vpr_ros.errors import SourceError
+from vpr_ros.files import natural_order
 from vpr_ros.sources.bag import BagSource
 from vpr_ros.sources.base import Source
 from vpr_ros.sources.folders import IMAGE_SUFFIXES, FolderSource, KittiSource, TumSource
@@ -53,8 +55,11 @@ def _recognise(path: Path) -> type[BagSource | KittiSource | TumSource | FolderS
         raise SourceError(f"{path}: no such file or folder")
     if path.is_file():
         return _recognise_file(path)
-    suffixes = {child.suffix.lower() for child in path.iterdir()}
-    if (path / "metadata.yaml").exists() or suffixes & BAG_SUFFIXES:
+    if not path.is_dir():
+        raise SourceError(f"{path}: is neither a file nor a folder")
+    children = [child for child in path.iterdir() if not child.name.startswith(".")]
+    suffixes = {child.suffix.lower() for child in children}
+    if (path / "metadata.yaml").exists() or any(map(is_bag_file, children)):
         return BagSource
     if (path / "sequences").is_dir():
         return KittiSource
@@ -62,6 +67,8 @@ def _recognise(path: Path) -> type[BagSource | KittiSource | TumSource | FolderS
         return TumSource
     if suffixes & IMAGE_SUFFIXES:
         return FolderSource
+    if old := sorted((child for child in children if child.suffix.lower() == ".bag"), key=natural_order):
+        raise SourceError(f"{path}: holds a ROS 1 bag; {_conversion(old)}")
     raise SourceError(
         f"{path}: not recognised; looked for metadata.yaml, *.db3 or *.mcap (a bag), sequences/ (KITTI), rgb.txt (TUM) "
         f"and images ({' '.join(sorted(IMAGE_SUFFIXES))})"
@@ -70,14 +77,21 @@ def _recognise(path: Path) -> type[BagSource | KittiSource | TumSource | FolderS
 
 def _recognise_file(path: Path) -> type[BagSource | VideoSource]:
     suffix = path.suffix.lower()
-    if suffix in BAG_SUFFIXES:
+    if is_bag_file(path):
         return BagSource
     if suffix in VIDEO_SUFFIXES:
         return VideoSource
     if suffix == ".bag":
-        raise SourceError(f"{path}: is a ROS 1 bag; convert it: rosbags-convert --src {path} --dst {path.stem}")
+        raise SourceError(f"{path}: is a ROS 1 bag; {_conversion([path])}")
     known = " ".join(sorted(BAG_SUFFIXES | VIDEO_SUFFIXES))
     raise SourceError(f"{path}: not recognised; a file must be a bag or a video ({known})")
+
+
+def _conversion(bags: list[Path]) -> str:
+    """The command that makes one bag of ROS 2 of those of ROS 1, to be typed in any folder."""
+    sources = " ".join(shlex.quote(str(bag.absolute())) for bag in bags)
+    target = shlex.quote(str(bags[0].absolute().with_suffix("")))
+    return f"convert it: rosbags-convert --src {sources} --dst {target}"
 
 
 def _only_sequence(root: Path) -> str:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.bags.base import Message, typestore
+from vpr_ros.bags.base import CDR, Message, Topic, typestore
+from vpr_ros.bags.compressed import UnpackedFiles
 from vpr_ros.bags.reader import Bag
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.errors import ImageError, SourceError
@@ -68,9 +69,10 @@ class BagSource(Source):
             raise SourceError("pass ground_truth_topic or ground_truth_file, not both")
         self._path = Path(path)
         self._odometry: _Odometry | None = None
-        with Bag(path) as bag:
+        self._unpacked = UnpackedFiles()
+        with self._bag() as bag:
             self._topic = _image_topic(bag, image_topic)
-            self._type, self._count = bag.topics[self._topic]
+            self._type, self._count = bag.topics[self._topic][:2]
             self._info_topic = _info_topic(bag, self._topic, camera_info_topic)
             truth = read_truth(ground_truth_file) if ground_truth_file else None
             if ground_truth_topic:
@@ -91,9 +93,12 @@ class BagSource(Source):
     def __len__(self) -> int:
         return self._count
 
+    def _bag(self) -> Bag:
+        return Bag(self._path, self._unpacked)
+
     def _image(self, index: int) -> Image | None:
         stamp_ns, bag_ns = self._index[index]
-        with Bag(self._path) as bag:
+        with self._bag() as bag:
             for message in bag.messages([self._topic], bag_ns, bag_ns + 1):
                 if _stamp_ns(message) == stamp_ns:
                     try:
@@ -105,7 +110,7 @@ class BagSource(Source):
     def _read(self) -> Iterator[Frame | ImageError]:
         read = without_odometry = unstamped = 0
         self._calibrations = Calibrations(rectified=is_rectified(self._topic))
-        with Bag(self._path) as bag:
+        with self._bag() as bag:
             topics = [self._topic]
             if self._info_topic:
                 topics.append(self._info_topic)
@@ -133,7 +138,7 @@ class BagSource(Source):
     @cached_property
     def _index(self) -> list[tuple[int, int]]:
         """Every image's stamp and bag time, which are cheap next to decoding it."""
-        with Bag(self._path) as bag:
+        with self._bag() as bag:
             found = [(_stamp_ns(message), message.bag_ns) for message in bag.messages([self._topic])]
         self._add_notes(bag)
         return found
@@ -179,27 +184,70 @@ def _image_topic(bag: Bag, requested: str) -> str:
     if requested:
         _check_topic(bag, requested, "image_topic", tuple(_DECODERS))
         return requested
-    found = [name for name, topic in bag.topics.items() if topic.type in _DECODERS and topic.messages]
+    found = [name for name, topic in bag.topics.items() if _is_image(topic) and topic.messages]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise SourceError(f"{bag.path}: has no images; its topics are {_listed(bag, bag.topics)}")
+        advice = next(filter(None, (_advice(name, bag.topics[name]) for name in sorted(bag.topics))), "")
+        raise SourceError(
+            f"{bag.path}: has no images; its topics are {_listed(bag, bag.topics)}{advice and '; '}{advice}"
+        )
     raise SourceError(f"{bag.path}: has several image topics; pass image_topic=, one of {_listed(bag, found)}")
 
 
 def _check_topic(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> None:
-    fitting = [name for name, (kind, _) in bag.topics.items() if kind in types]
+    fitting = [name for name, found in bag.topics.items() if found.type in types and found.encoding == CDR]
     if topic not in bag.topics:
         raise SourceError(f"{bag.path}: has no topic {topic!r}; {option}= can be one of {_listed(bag, fitting)}")
     if topic not in fitting:
-        raise SourceError(f"{bag.path}: {topic} is {bag.topics[topic].type}; {option}= needs {' or '.join(types)}")
+        advice = _advice(topic, bag.topics[topic])
+        raise SourceError(
+            f"{bag.path}: {topic} is {_described(bag.topics[topic])}; {option}= needs {' or '.join(types)}{advice and '; '}{advice}"
+        )
+
+
+def _is_image(topic: Topic) -> bool:
+    return topic.type in _DECODERS and topic.encoding == CDR
+
+
+_VIDEO_TRANSPORTS = {
+    "foxglove_msgs/msg/CompressedVideo": "foxglove",
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "ffmpeg",
+    "theora_image_transport/msg/Packet": "theora",
+}
+"""Types whose messages are no pictures by themselves, and the plugin of image_transport that decodes them."""
+
+
+def _advice(name: str, topic: Topic) -> str:
+    """What to do with a topic that could hold images, but not as ROS 2 serialises them; empty where it is something else."""
+    if transport := _VIDEO_TRANSPORTS.get(topic.type):
+        base = name.removesuffix(f"/{transport}")
+        return (
+            f"{name} is a video: play the bag, record {base}/compressed, and meanwhile "
+            f"ros2 run image_transport republish --ros-args -p in_transport:={transport} -p out_transport:=compressed "
+            f"-r in/{transport}:={name} -r out/compressed:={base}/compressed"
+        )
+    if topic.encoding == "ros1":
+        return (
+            f"{name} is a recording of ROS 1: convert the .bag it was made of, "
+            "rosbags-convert --src RECORDING.bag --dst RECORDING"
+        )
+    if topic.encoding != CDR:
+        return f"{name} is {topic.encoding}: record it in ROS 2 as {COMPRESSED_IMAGE}"
+    if not topic.type:
+        return f"the file has no schema for {name}, so its type is unknown: record it again with ros2 bag record {name}"
+    if "nitros" in topic.type.lower():
+        return f"{name} exists on the GPU only: record the {IMAGE} that NITROS publishes beside it"
+    return ""
 
 
 def _listed(bag: Bag, topics: Collection[str]) -> str:
-    return (
-        ", ".join(f"{name} ({bag.topics[name].type}, {bag.topics[name].messages} messages)" for name in sorted(topics))
-        or "none"
-    )
+    each = (f"{name} ({_described(bag.topics[name])}, {bag.topics[name].messages} messages)" for name in sorted(topics))
+    return ", ".join(each) or "none"
+
+
+def _described(topic: Topic) -> str:
+    return (topic.type or "of unknown type") + ("" if topic.encoding == CDR else f" in {topic.encoding}")
 
 
 def _info_topic(bag: Bag, image_topic: str, requested: str) -> str:
@@ -208,7 +256,8 @@ def _info_topic(bag: Bag, image_topic: str, requested: str) -> str:
         _check_topic(bag, requested, "camera_info_topic", (CAMERA_INFO,))
         return requested
     sibling = _camera_info_sibling(image_topic)
-    return sibling if sibling in bag.topics and bag.topics[sibling].type == CAMERA_INFO else ""
+    found = bag.topics.get(sibling)
+    return sibling if found and found.type == CAMERA_INFO and found.encoding == CDR else ""
 
 
 def _calibration(message: Message) -> Calibration | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.images import BitDepth
+from vpr_ros.printable import printable
 from vpr_ros.sources.truth import ClockedTruth, Stamps, Truth, runs_of_clock
 from vpr_ros.trajectory import MAX_GAP_S, Trajectory, is_known
 from vpr_ros.types import Frame, Image, Pose
@@ -40,7 +41,7 @@ class Source(ABC):
     ) -> None:
         if ground_truth_offset_s and truth is None:
             raise SourceError(f"{name}: there is no ground truth that an offset could be added to")
-        self.name = name
+        self.name = printable(name)
         self.skipped = 0
         self.notes: list[str] = []
         self._truth = truth
@@ -156,6 +157,7 @@ class Source(ABC):
         }
 
     def _note(self, text: str) -> None:
+        text = printable(text)
         if text not in self.notes:
             self.notes.append(text)
 

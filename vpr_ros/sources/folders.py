@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.errors import ImageError, SourceError
-from vpr_ros.files import natural_order
+from vpr_ros.files import numeric_order
 from vpr_ros.images import read_image
 from vpr_ros.sources.base import Source
 from vpr_ros.sources.text import read_matrix, read_rows, stamp_from_seconds
@@ -178,10 +178,15 @@ class FolderSource(_ImageFiles):
         super().__init__(root.resolve().name, paths, stamps, truth, ground_truth_offset_s, odometry_from_poses)
 
 
+def is_image_name(path: Path) -> bool:
+    """Hidden files (`._a.jpg`, with which macOS goes along) are no images."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def image_files(folder: Path) -> list[Path]:
-    """The image files right in `folder`, in natural order. Raises `SourceError` where it is not a readable folder."""
+    """The image files right in `folder`, in the order of their numbers. Raises `SourceError` where it is not a readable folder."""
     try:
-        return sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+        return numeric_order(path for path in folder.iterdir() if is_image_name(path))
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}") from None
 
@@ -212,7 +217,7 @@ def kitti_images(folder: Path, camera: str) -> list[Path]:
     if not (folder / camera).is_dir():
         present = [name for name in _KITTI_CAMERAS if (folder / name).is_dir()]
         raise SourceError(f"{folder / camera}: no such folder; cameras there: {', '.join(present) or 'none'}")
-    paths = [path for path in image_files(folder / camera) if path.stem.isdigit()]
+    paths = [path for path in image_files(folder / camera) if path.stem.isdecimal() and path.stem.isascii()]
     if not paths:
         raise SourceError(f"{folder / camera}: holds no images named like 000000.png")
     return paths

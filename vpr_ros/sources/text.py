@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import SourceError
+from vpr_ros.files import read_regular_file
 
 _MAX_DIGITS = 30
 """Of a time in seconds; more would be written out digit by digit."""
@@ -22,7 +23,7 @@ def read_lines(path: Path) -> list[str]:
     Raises `SourceError` where the file is missing or not text.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if is_utf16 else "utf-8-sig").splitlines()
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vpr_ros.errors import SourceError
 from vpr_ros.printable import printable
-from vpr_ros.sources.folders import IMAGE_SUFFIXES
+from vpr_ros.sources.folders import is_image_name
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,4 +46,4 @@ def _images_of(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     names = (os.path.splitext(name) for name in sorted(os.listdir(folder), reverse=True))
-    return {stem: folder / (stem + suffix) for stem, suffix in names if suffix.lower() in IMAGE_SUFFIXES}
+    return {stem: folder / (stem + suffix) for stem, suffix in names if is_image_name(Path(stem + suffix))}

@@ -19,7 +19,7 @@ from training.data.readers.base import Reader
 from training.data.readers.images import image_paths
 from vpr_ros.errors import SourceError
 from vpr_ros.files import natural_order
-from vpr_ros.sources.folders import IMAGE_SUFFIXES
+from vpr_ros.sources.folders import is_image_name
 from vpr_ros.sources.text import read_rows
 
 CLEAN_NAMES = "cleanImageNames.txt"
@@ -128,7 +128,7 @@ def _frames(root: Path, season: str) -> list[Path]:
         )
     if not (root / season).is_dir():
         raise SourceError(f"{root / season}: no such folder")
-    paths = [path for path in (root / season).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    paths = [path for path in (root / season).iterdir() if is_image_name(path)]
     if not paths:
         raise SourceError(f"{root / season}: holds no images")
     return sorted(paths, key=natural_order)

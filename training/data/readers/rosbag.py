@@ -27,7 +27,7 @@ from training.data.planar import planar_pose, world_up
 from training.data.readers.base import Reader
 from training.data.readers.image_cache import encode_jpeg, fill_once
 from training.data.readers.utm_names import read_name, write_name
-from vpr_ros.bags.reader import BAG_SUFFIXES, Bag
+from vpr_ros.bags.reader import Bag, is_bag_file
 from vpr_ros.errors import SourceError, VprError
 from vpr_ros.rotations import BODY_FROM_OPTICAL, quaternion_to_matrix, rotation_angle_deg
 from vpr_ros.sources import BagSource
@@ -135,7 +135,10 @@ def utm_name(position_m: NDArray[np.float64], heading_rad: float, stamp_ns: int)
 
 def _folder_name(bag: Path) -> str:
     bag = bag.resolve()
-    return bag.stem if bag.suffix in BAG_SUFFIXES else bag.name
+    if not is_bag_file(bag):
+        return bag.name
+    inner = Path(bag.stem)  # `x.mcap` of `x.mcap.zstd`
+    return inner.stem if is_bag_file(inner) else inner.name
 
 
 def _only_odometry(bag: Path) -> str:

@@ -14,7 +14,7 @@ from training.data.protocol import Part, RetrievalProtocol, within_metres
 from training.data.readers.base import Reader
 from training.data.readers.utm_names import FORM, read_name
 from vpr_ros.errors import SourceError
-from vpr_ros.sources.folders import IMAGE_SUFFIXES
+from vpr_ros.sources.folders import is_image_name
 
 RADIUS_M = 25.0
 """The benchmark's own: a right answer is at most this far from the query."""
@@ -78,7 +78,7 @@ def _images_below(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SourceError(f"{folder}: no such folder")
     found = (os.path.join(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
-    return [Path(path) for path in sorted(found) if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES]
+    return [path for path in map(Path, sorted(found)) if is_image_name(path)]
 
 
 def _number(path: Path, fields: Mapping[str, str], field: str) -> float:
