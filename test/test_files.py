@@ -67,37 +67,6 @@ def test_others_may_read_it(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["0.5", "0.10", "0.25"],
-        ["-1", "10", "9", "2e1", "1e-2"],
-        ["1305031102.175304", "1305031102.1", "1305031103"],
-        ["999", "1403636579763555584", "1403636579813555456", "1403636579763555585"],
-    ],
-)
-def test_names_that_are_numbers_are_in_their_order(names):
-    expected = [Path(f"{name}.png") for name in sorted(names, key=Fraction)]
-    for paths in itertools.permutations(expected):
-        assert numeric_order(paths) == expected
-
-
-@settings(deadline=None)
-@given(st.lists(st.text("²٣0123456789.-_ae", min_size=1), unique=True))
-def test_any_names_have_an_order(names):
-    paths = [Path(f"x{name}.png") for name in names]
-    assert sorted(numeric_order(paths)) == sorted(paths)
-
-
-def test_only_regular_files_are_read(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
-        with pytest.raises(OSError, match="is not a regular file"):
-            read_regular_file(path)
-    (tmp_path / "a").write_bytes(b"b")
-    assert read_regular_file(tmp_path / "a") == b"b"
-
-
 def part_of(path: Path, age_s: float) -> Path:
     """What a killed save leaves."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
@@ -173,3 +142,34 @@ def test_a_process_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"~/maps: this user has no home; set HOME"):
         expanded("~/maps")
     assert expanded("/maps") == Path("/maps")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0.5", "0.10", "0.25"],
+        ["-1", "10", "9", "2e1", "1e-2"],
+        ["1305031102.175304", "1305031102.1", "1305031103"],
+        ["999", "1403636579763555584", "1403636579813555456", "1403636579763555585"],
+    ],
+)
+def test_names_that_are_numbers_are_in_their_order(names):
+    expected = [Path(f"{name}.png") for name in sorted(names, key=Fraction)]
+    for paths in itertools.permutations(expected):
+        assert numeric_order(paths) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("²٣0123456789.-_ae", min_size=1), unique=True))
+def test_any_names_have_an_order(names):
+    paths = [Path(f"x{name}.png") for name in names]
+    assert sorted(numeric_order(paths)) == sorted(paths)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read_regular_file(path)
+    (tmp_path / "a").write_bytes(b"b")
+    assert read_regular_file(tmp_path / "a") == b"b"

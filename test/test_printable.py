@@ -32,6 +32,7 @@ def test_text_stays(text: str) -> None:
         ("\x9b2J", r"\x9b2J"),
         ("a\rb", r"a\rb"),
         ("\udce9", r"\xe9"),
+        ("\ud800", r"\ud800"),
         ("\u202e", r"\u202e"),
     ],
 )

@@ -48,13 +48,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def read_regular_file(path: Path | str) -> bytes:
-    """Raises OSError, also for a pipe or a device, which would be waited for or never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
-    return Path(path).read_bytes()
-
-
 def remove_stale_parts(folder: Path) -> None:
     """Remove the unfinished files that killed processes left in `folder`: a day old, and locked by nobody.
 
@@ -107,6 +100,13 @@ def expanded(path: str | Path) -> Path:
         user = Path(path).parts[0]
         whose = "this user has no home; set HOME" if user == "~" else f"there is no user {user[1:]!r} with a home"
         raise ConfigError(f"{path}: {whose}, or write the path from / on") from error
+
+
+def read_regular_file(path: Path | str) -> bytes:
+    """Raises OSError, also for a pipe or a device, which would be waited for or never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    return Path(path).read_bytes()
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:

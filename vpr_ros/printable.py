@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
-from contextlib import suppress
-
-_STEERS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls of ASCII and of Latin-1 except tab and line feed; ESC and CSI begin sequences
-    "\u200e\u200f\u2028-\u202e\u2066-\u2069"  # marks that turn the order of what follows
-    "\ud800-\udfff]"  # halves of characters, as in names that are not UTF-8: no stream can encode them
-)
 
 
 def printable(text: object) -> str:
-    r"""The text with everything that steers a terminal, or cannot be encoded, written out as `\x1b`. Lines stay lines."""
-    whole = str(text)
-    with suppress(UnicodeEncodeError):  # bytes of a name that are not UTF-8, as Python hands them out
-        whole = whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _STEERS.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), whole)
+    r"""The text with what steers a terminal, or cannot be encoded, written out: ESC as `\x1b`, a byte of a name that is not UTF-8 as `\xe9`.
+
+    Lines stay lines.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in str(text))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps such a byte
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 class PrintableFormatter(logging.Formatter):

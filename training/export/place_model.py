@@ -21,7 +21,7 @@ from training.models.place_network import PlaceNetwork
 from training.models.published import HubModel, OnnxModel, check_descriptors, first_line, open_published
 from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ModelError, SourceError
-from vpr_ros.files import whole_file
+from vpr_ros.files import check_writable, whole_file
 from vpr_ros.images import read_image, resize
 from vpr_ros.model import FORMAT, PlaceModel
 from vpr_ros.sources.folders import image_files
@@ -231,6 +231,7 @@ def _rewrite(file: IO[bytes], proto: onnx.ModelProto, metadata: Mapping[str, str
 
 def export_file(source: Path, path: Path, *, name: str | None = None, images: Path | None = None) -> PlaceModel:
     """Export what a file holds or describes, compared on the `images` of a folder too. Raises VprError."""
+    check_writable(path.parent)
     if source.suffix in (".yaml", ".yml"):
         published = open_published(source)
         real_images = read_images(images, published.width, published.height)
