@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, BuildProgress
 from vpr_ros.engines.benchmark.process import in_process
 from vpr_ros.engines.graphs.precision import graph_of
 from vpr_ros.engines.open import fitted
@@ -91,7 +91,7 @@ def quiet(text: str, share: float | None) -> None:
 
 
 def build(
-    tell: Progress, model: PlaceModel, precision: str, capabilities: str
+    tell: BuildProgress, model: PlaceModel, precision: str, capabilities: str
 ) -> tuple[float, bytes, tuple[Layer, ...]]:
     """Seconds, plan and layers. Raises EngineError where the graph cannot be made, read or planned.
 

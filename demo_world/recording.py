@@ -26,7 +26,7 @@ TRUTH_INTERVAL = 20
 """Every so many frames carry depth and labels too: they are for looking at and would double the bag."""
 START_NS = 1_700_000_000_000_000_000
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
+StepProgress = Callable[[Iterable[int]], Iterable[int]]
 
 
 def write_demo_bag(
@@ -36,7 +36,7 @@ def write_demo_bag(
     appearances: tuple[str, ...] = ("summer", "winter"),
     speed_m_s: float = 5.0,
     rate_hz: float = 8.0,
-    progress: Progress = iter,
+    progress: StepProgress = iter,
 ) -> None:
     """Drive one lap per appearance and record it: images (jpeg), camera_info, odometry that drifts, the true camera poses.
 

@@ -13,7 +13,7 @@ from small_worlds import texture
 from vpr_ros import cli
 from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config
-from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.ground_truth import RevisitProtocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.replay import replay, replay_to_folder
 from vpr_ros.rotations import pose_from_quaternion
@@ -57,7 +57,7 @@ def bag(tmp_path: Path) -> Path:
 def test_a_run_folder_holds_everything(bag: Path, tmp_path: Path, config: Config) -> None:
     source = BagSource(bag, ground_truth_topic="/truth")
     folder = new_folder(tmp_path / "runs", "first")
-    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    run = replay_to_folder(source, config, folder, created="today", protocol=RevisitProtocol(exclusion_s=4.0))
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml", "matches.csv", "loop_closures.txt", "loop_closures.g2o", "metrics.json", "report.html",
     }  # fmt: skip
@@ -79,7 +79,7 @@ def test_two_replays_give_the_same_answers_byte_for_byte(bag: Path, tmp_path: Pa
     tables = []
     for name in ("a", "b"):
         folder = new_folder(tmp_path / "runs", name)
-        replay_to_folder(BagSource(bag), config, folder, created="today", protocol=Protocol())
+        replay_to_folder(BagSource(bag), config, folder, created="today", protocol=RevisitProtocol())
         tables.append(
             [(folder / file).read_bytes() for file in ("matches.csv", "loop_closures.txt", "loop_closures.g2o")]
         )
@@ -173,7 +173,7 @@ def drive_twice(root: Path, truth: bool = True) -> Path:
 def test_a_clock_that_restarts_makes_two_drives_everywhere(tmp_path: Path, config: Config) -> None:
     source = open_source(drive_twice(tmp_path / "twice"))
     folder = new_folder(tmp_path / "runs", "twice")
-    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    run = replay_to_folder(source, config, folder, created="today", protocol=RevisitProtocol(exclusion_s=4.0))
     rows = list(csv.DictReader((folder / "matches.csv").open()))
     assert [row["session"] for row in rows] == ["twice"] * 8 + ["twice+"] * 6
     closures = [(row["session"], int(row["stamp_ns"]) // S, row["match_session"], int(row["match_stamp_ns"]) // S)
@@ -201,7 +201,9 @@ def test_a_truth_that_cannot_be_attributed_judges_nothing_wrong(tmp_path: Path, 
     truth = (root / "groundtruth.txt").read_text().splitlines()
     (root / "groundtruth.txt").write_text("\n".join(truth[:8]))
     folder = new_folder(tmp_path / "runs", "twice")
-    run = replay_to_folder(open_source(root), config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    run = replay_to_folder(
+        open_source(root), config, folder, created="today", protocol=RevisitProtocol(exclusion_s=4.0)
+    )
     assert run.metrics is not None
     assert (run.metrics.accepted, run.metrics.accepted_true, run.metrics.accepted_false) == (5, 0, 0)
     assert run.metrics.coverage == 2 / 14
@@ -220,7 +222,7 @@ def test_odometry_places_the_frames_of_a_graph(tmp_path: Path, config: Config) -
             writer.image("/image", i * S + S, texture(place, 320, 240), "camera")
     source = BagSource(tmp_path / "bag", ground_truth_topic="/truth", odometry_from_poses=True)
     folder = new_folder(tmp_path / "runs", "first")
-    run = replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    run = replay_to_folder(source, config, folder, created="today", protocol=RevisitProtocol(exclusion_s=4.0))
     graph = read_g2o(folder / "loop_closures.g2o")
     assert [vertex[0, 3] for vertex in graph.vertices.values()] == [5.0 * place for place in places]
     steps = [edge for edge in graph.edges if edge.to == edge.from_ + 1]
@@ -245,7 +247,7 @@ def test_odometry_of_a_body_places_the_cameras_once_it_is_known_where_they_sit(
         config = config.with_values({"odometry.body_from_camera": "0.3 0 1.2 -0.5 0.5 -0.5 0.5"})
     source = BagSource(tmp_path / "bag", odom_topic="/odom")
     folder = new_folder(tmp_path / "runs", "first")
-    replay_to_folder(source, config, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    replay_to_folder(source, config, folder, created="today", protocol=RevisitProtocol(exclusion_s=4.0))
     graph = read_g2o(folder / "loop_closures.g2o")
     for number, place in enumerate([0, 1, 2, 3, 4, 5, 4, 3, 2, 1, 0]):
         expected = body_from_camera.copy()
@@ -258,7 +260,7 @@ def test_without_verification_its_figures_are_dashes(bag: Path, tmp_path: Path, 
     source = BagSource(bag, ground_truth_topic="/truth")
     folder = new_folder(tmp_path / "runs", "first")
     off = config.with_values({"verification.enabled": False})
-    run = replay_to_folder(source, off, folder, created="today", protocol=Protocol(exclusion_s=4.0))
+    run = replay_to_folder(source, off, folder, created="today", protocol=RevisitProtocol(exclusion_s=4.0))
     assert "after verification: AP -  max recall at 100 % precision -  F1max -" in summary_lines(run)
     assert json.loads((folder / "metrics.json").read_text())["metrics"]["verified"] is None
 
@@ -343,7 +345,7 @@ def test_a_truncated_bag_is_replayed_to_its_last_good_message(bag: Path, tmp_pat
 def test_kitti_00_closes_its_loops(shared_data: Path, tmp_path: Path) -> None:
     """The promise of the README: `vpr replay ../shared/data/kitti --sequence 00` with every default."""
     source = open_source(shared_data / "kitti", "00")
-    run = replay_to_folder(source, Config(), tmp_path, created="today", protocol=Protocol())
+    run = replay_to_folder(source, Config(), tmp_path, created="today", protocol=RevisitProtocol())
     metrics = run.metrics
     assert metrics is not None
     assert metrics.queries == 1700

@@ -66,7 +66,10 @@ class Parameter:
         """The value in this parameter's type. Raises ConfigError, naming the parameter and what it allows."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and (self.type is float or (self.type is int and math.isfinite(value) and value == int(value))):
-            value = self.type(value)
+            try:
+                value = self.type(value)
+            except OverflowError as error:
+                raise ConfigError(f"{self.name}: no number is that large") from error
         elif is_number and self.type is str:  # a file cannot know that 20240501 is the name of a map
             value = str(value)
         if type(value) is not self.type:

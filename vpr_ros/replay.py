@@ -15,7 +15,7 @@ from vpr_ros.engines.backend import Engine
 from vpr_ros.engines.open import open_engine
 from vpr_ros.errors import FrameOrderError, SourceError
 from vpr_ros.evaluation.closure_files import OdometryPath
-from vpr_ros.evaluation.ground_truth import GroundTruth, Protocol
+from vpr_ros.evaluation.ground_truth import GroundTruth, RevisitProtocol
 from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run
 from vpr_ros.evaluation.run_folder import write_run
@@ -28,7 +28,7 @@ from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Frame, FrameRef, PlaceMatch, Pose
 
-Progress = Callable[[Iterable[Frame]], Iterable[Frame]]
+FrameProgress = Callable[[Iterable[Frame]], Iterable[Frame]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,12 +144,12 @@ def true_poses(source: Source, matches: Sequence[PlaceMatch], max_gap_s: float) 
     }
 
 
-def ground_truth(poses: Mapping[FrameRef, Pose], protocol: Protocol) -> GroundTruth:
+def ground_truth(poses: Mapping[FrameRef, Pose], protocol: RevisitProtocol) -> GroundTruth:
     """Of frames in the order of their sessions."""
     return GroundTruth(list(poses), np.array(list(poses.values())).reshape(-1, 4, 4), protocol)
 
 
-def recall_at_1(source: Source, engine: Engine, config: Config, protocol: Protocol) -> float:
+def recall_at_1(source: Source, engine: Engine, config: Config, protocol: RevisitProtocol) -> float:
     """Of the descriptors alone, over the frames of a source with a true revisit.
 
     Raises SourceError for a source without poses, or whose drive never comes back.
@@ -165,7 +165,13 @@ def recall_at_1(source: Source, engine: Engine, config: Config, protocol: Protoc
 
 
 def replay_to_folder(
-    source: Source, config: Config, folder: Path, *, created: str, protocol: Protocol, progress: Progress = iter
+    source: Source,
+    config: Config,
+    folder: Path,
+    *,
+    created: str,
+    protocol: RevisitProtocol,
+    progress: FrameProgress = iter,
 ) -> Run:
     """Replay a source and write its run folder. The ground truth is used to judge the answers, never to find them."""
     done = replay(progress(source), config, session=source.name)

@@ -37,7 +37,7 @@ from demo_world.recording import (
 )
 from vpr_ros.config import Config
 from vpr_ros.errors import VprError
-from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.ground_truth import RevisitProtocol
 from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines, write_run
@@ -157,7 +157,7 @@ def _wait_until_quiet(heard: Heard) -> None:
 def report(bag: Path, folder: Path, heard: Heard, sent: dict[int, float], created: str) -> Run:
     """Judge what the node published against the bag's true poses, and write the run folder."""
     source = BagSource(bag, image_topic=f"{IMAGE_TOPIC}/compressed", ground_truth_topic=TRUTH_TOPIC)
-    protocol = Protocol()
+    protocol = RevisitProtocol()
     matches = sorted(heard.matches, key=lambda match: match.stamp_ns)
     poses = true_poses(source, matches, protocol.gap_s)
     model = PlaceModel.open(shipped_model())

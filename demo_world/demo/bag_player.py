@@ -25,7 +25,7 @@ KINDS: dict[str, type] = {
     "nav_msgs/msg/Odometry": Odometry,
 }
 IMAGES = (Image, CompressedImage)
-Progress = Callable[[Iterable[Message]], Iterable[Message]]
+MessageProgress = Callable[[Iterable[Message]], Iterable[Message]]
 
 
 class BagPlayer(Node):
@@ -49,7 +49,7 @@ class BagPlayer(Node):
         """Whether every topic has somebody listening."""
         return all(publisher.get_subscription_count() > 0 for publisher in self._outlets.values())
 
-    def play(self, rate: float, progress: Progress = iter) -> dict[int, float]:
+    def play(self, rate: float, progress: MessageProgress = iter) -> dict[int, float]:
         """Publish everything, `rate` times as fast as recorded; when each image was sent (perf_counter), by its stamp."""
         sent: dict[int, float] = {}
         if not self._messages:

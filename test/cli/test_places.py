@@ -14,7 +14,7 @@ from vpr_ros.cli.places import Places
 from vpr_ros.config import Config
 from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.ground_truth import RevisitProtocol
 from vpr_ros.model import PlaceModel
 
 
@@ -34,7 +34,7 @@ def write_drive(root: Path, places: list[int]) -> Path:
 def places(root: Path, numbers: list[int]) -> Places:
     values = {"keyframe.min_interval_s": 0.0, "exclusion.time_s": 4.0, "exclusion.count": 0, "engine.threads": 1}
     opened = Places.open(write_drive(root, numbers), None, Config().with_values(values))
-    return replace(opened, protocol=Protocol(exclusion_s=4.0))
+    return replace(opened, protocol=RevisitProtocol(exclusion_s=4.0))
 
 
 def test_recall_of_an_engine_also_after_a_journey(grid_model: PlaceModel, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpr_ros.errors import ConfigError, SourceError
-from vpr_ros.evaluation.ground_truth import NO_FRAME, GroundTruth, Protocol
+from vpr_ros.evaluation.ground_truth import NO_FRAME, GroundTruth, RevisitProtocol
 from vpr_ros.types import FrameRef
 
 KITTI = Path(__file__).resolve().parents[3] / "shared/data/kitti"
@@ -30,7 +30,7 @@ def angle_deg(a: np.ndarray, b: np.ndarray) -> float:
     return math.degrees(float(np.linalg.norm(cv2.Rodrigues(a[:3, :3].T @ b[:3, :3])[0])))
 
 
-def alike(a: np.ndarray, b: np.ndarray, radius_m: float, protocol: Protocol) -> bool:
+def alike(a: np.ndarray, b: np.ndarray, radius_m: float, protocol: RevisitProtocol) -> bool:
     near = math.dist(a[:3, 3], b[:3, 3]) <= radius_m
     return near and angle_deg(a, b) <= protocol.max_angle_deg + 1e-6
 
@@ -42,7 +42,7 @@ class World:
     frames: list[FrameRef]
     poses: np.ndarray
 
-    def truth(self, protocol: Protocol | None = None) -> GroundTruth:
+    def truth(self, protocol: RevisitProtocol | None = None) -> GroundTruth:
         return GroundTruth(self.frames, self.poses, protocol)
 
 
@@ -60,7 +60,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 PROTOCOLS = st.builds(
-    Protocol,
+    RevisitProtocol,
     revisit_m=st.sampled_from([0.0, 2.0, 5.0]),
     match_m=st.sampled_from([5.0, 10.0]),
     max_angle_deg=st.sampled_from([0.0, 45.0, 180.0]),
@@ -71,7 +71,7 @@ PROTOCOLS = st.builds(
 class Oracle:
     """Asks every pair, and every frame in between."""
 
-    def __init__(self, world: World, protocol: Protocol) -> None:
+    def __init__(self, world: World, protocol: RevisitProtocol) -> None:
         self.world, self.protocol = world, protocol
         self.known = [bool(np.isfinite(p).all()) for p in world.poses]
 
@@ -108,7 +108,7 @@ def everything(truth: GroundTruth) -> np.ndarray:
 
 @settings(deadline=None)
 @given(worlds(), PROTOCOLS)
-def test_revisits_are_those_of_the_oracle(world: World, protocol: Protocol) -> None:
+def test_revisits_are_those_of_the_oracle(world: World, protocol: RevisitProtocol) -> None:
     oracle, truth = Oracle(world, protocol), world.truth(protocol)
     found = truth.revisits(everything(truth))
     assert truth.frames == world.frames
@@ -125,7 +125,7 @@ def test_revisits_are_those_of_the_oracle(world: World, protocol: Protocol) -> N
 
 @settings(deadline=None)
 @given(worlds(), PROTOCOLS)
-def test_comparisons_are_those_of_the_oracle(world: World, protocol: Protocol) -> None:
+def test_comparisons_are_those_of_the_oracle(world: World, protocol: RevisitProtocol) -> None:
     oracle, truth = Oracle(world, protocol), world.truth(protocol)
     i, j = (index.ravel() for index in np.indices((len(world.frames),) * 2))
     compared = truth.compare(everything(truth)[i], everything(truth)[j])
@@ -143,7 +143,7 @@ def test_comparisons_are_those_of_the_oracle(world: World, protocol: Protocol) -
 
 @settings(deadline=None)
 @given(worlds(), PROTOCOLS)
-def test_the_revisit_found_is_itself_a_correct_match(world: World, protocol: Protocol) -> None:
+def test_the_revisit_found_is_itself_a_correct_match(world: World, protocol: RevisitProtocol) -> None:
     truth = world.truth(protocol)
     queries = everything(truth)
     found = truth.revisits(queries)
@@ -229,7 +229,7 @@ def test_the_end_of_one_session_and_the_begin_of_the_next_cannot_be_told_from_wa
 )
 def test_a_protocol_that_makes_no_sense_is_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        Protocol(**limits)
+        RevisitProtocol(**limits)
 
 
 def test_arrays_of_other_shapes_are_refused() -> None:
@@ -240,7 +240,7 @@ def test_arrays_of_other_shapes_are_refused() -> None:
 
 
 def test_the_protocol_names_every_limit() -> None:
-    text = Protocol(1.5, 2.5, 33.0, 44.0, 0.125).describe()
+    text = RevisitProtocol(1.5, 2.5, 33.0, 44.0, 0.125).describe()
     assert "\n" not in text
     for limit in ("1.5 m", "2.5 m", "33 deg", "44 s", "0.125 s"):
         assert limit in text
@@ -249,10 +249,10 @@ def test_the_protocol_names_every_limit() -> None:
 
 def test_smaller_places_need_poses_closer_together() -> None:
     """By default an interpolated pose is off by at most a quarter of `revisit_m`: a T^2 / 8 with 4 m/s^2."""
-    assert Protocol().gap_s == pytest.approx(1.58, abs=0.01)
-    assert Protocol(revisit_m=0.5, match_m=1.0).gap_s == 0.5
-    assert 4.0 * Protocol(revisit_m=2.0).gap_s ** 2 / 8 == pytest.approx(0.5)
-    assert "0.5 s" in Protocol(revisit_m=0.5, match_m=1.0).describe()
+    assert RevisitProtocol().gap_s == pytest.approx(1.58, abs=0.01)
+    assert RevisitProtocol(revisit_m=0.5, match_m=1.0).gap_s == 0.5
+    assert 4.0 * RevisitProtocol(revisit_m=2.0).gap_s ** 2 / 8 == pytest.approx(0.5)
+    assert "0.5 s" in RevisitProtocol(revisit_m=0.5, match_m=1.0).describe()
 
 
 @pytest.mark.skipif(not KITTI.is_dir(), reason=f"KITTI is not at {KITTI}")
@@ -261,7 +261,7 @@ def test_kitti_00_has_80_revisits() -> None:
     poses = np.concatenate([rows, np.tile([[[0.0, 0.0, 0.0, 1.0]]], (len(rows), 1, 1))], axis=1)
     stamps = np.round(np.loadtxt(KITTI / "sequences/00/times.txt", max_rows=1700) * 1e9).astype(np.int64)
     frames = [FrameRef("", int(stamp)) for stamp in stamps]
-    for protocol, count in ((Protocol(), 80), (Protocol(max_angle_deg=180.0), 83)):
+    for protocol, count in ((RevisitProtocol(), 80), (RevisitProtocol(max_angle_deg=180.0), 83)):
         truth = GroundTruth(frames, poses, protocol)
         found = truth.revisits(everything(truth))
         assert (int(found.exist.sum()), int(found.undecided.sum())) == (count, 0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from fake_backends import FakeBackend, FakeEngine
 
-from vpr_ros.engines.backend import Progress
+from vpr_ros.engines.backend import BuildProgress
 from vpr_ros.errors import SourceError
 from vpr_ros.model import PlaceModel
 from vpr_ros.ros.engine_build import EngineBuild
@@ -18,14 +18,14 @@ class Heard:
         self.failures: list[str] = []
         self.said: list[str] = []
 
-    def build(self, open_engine: Callable[[Progress], FakeEngine]) -> EngineBuild:
+    def build(self, open_engine: Callable[[BuildProgress], FakeEngine]) -> EngineBuild:
         return EngineBuild(open_engine, self.used.append, self.failures.append, self.said.append)
 
 
 def test_the_engine_is_handed_over_when_it_is_ready(grid_model: PlaceModel) -> None:
     heard, engine, go = Heard(), FakeEngine(grid_model, FakeBackend()), threading.Event()
 
-    def open_engine(progress: Progress) -> FakeEngine:
+    def open_engine(progress: BuildProgress) -> FakeEngine:
         progress("building fake fp32", None)
         progress("turning beads", 0.25)
         started.set()
@@ -51,7 +51,7 @@ def test_the_engine_is_handed_over_when_it_is_ready(grid_model: PlaceModel) -> N
 def test_an_engine_that_does_not_open_is_said(error: Exception, reason: str) -> None:
     heard = Heard()
 
-    def open_engine(progress: Progress) -> FakeEngine:
+    def open_engine(progress: BuildProgress) -> FakeEngine:
         raise error
 
     heard.build(open_engine)._thread.join(10)
@@ -61,7 +61,7 @@ def test_an_engine_that_does_not_open_is_said(error: Exception, reason: str) -> 
 def test_a_build_that_is_cancelled_ends_at_its_next_step(grid_model: PlaceModel) -> None:
     heard, started = Heard(), threading.Event()
 
-    def open_engine(progress: Progress) -> FakeEngine:
+    def open_engine(progress: BuildProgress) -> FakeEngine:
         while True:
             progress("turning beads", 0.5)
             started.set()
@@ -75,7 +75,7 @@ def test_a_build_that_is_cancelled_ends_at_its_next_step(grid_model: PlaceModel)
 def test_an_engine_that_comes_after_the_cancellation_is_closed(grid_model: PlaceModel) -> None:
     heard, engine, started, go = Heard(), FakeEngine(grid_model, FakeBackend()), threading.Event(), threading.Event()
 
-    def open_engine(progress: Progress) -> FakeEngine:
+    def open_engine(progress: BuildProgress) -> FakeEngine:
         started.set()
         assert go.wait(10)
         return engine

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, BuildProgress
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeEngine
 from vpr_ros.errors import EngineError
 from vpr_ros.model import PlaceModel
@@ -56,7 +56,7 @@ class FakeBackend:
     def identity(self) -> Mapping[str, str]:
         return {"library": self.version, "device": "Abacus"}
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         progress("turning beads", 0.5)
         if not self.builds:
             raise EngineError("operator Bead is not known")

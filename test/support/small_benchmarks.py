@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from fake_backends import FakeBackend, FakeEngine
 
-from vpr_ros.engines.backend import BuildOptions, Engine, Progress
+from vpr_ros.engines.backend import BuildOptions, BuildProgress, Engine
 from vpr_ros.engines.benchmark.case import Case
 from vpr_ros.engines.benchmark.measure import PERCENTILES
-from vpr_ros.engines.benchmark.row import Measured, Row
+from vpr_ros.engines.benchmark.row import BenchmarkRow, Measured
 from vpr_ros.engines.benchmark.table import Table
 from vpr_ros.machine import MachineDescription
 from vpr_ros.model import PlaceModel
@@ -44,11 +44,11 @@ def measured(**changes: Any) -> Measured:
     )  # fmt: skip
 
 
-def row(backend: str = "fake", precision: str = "fp16", batch: int = 1, **rest: Any) -> Row:
-    return Row("grid", "0123456789abcdef", "64x48", backend, precision, batch, **rest)
+def row(backend: str = "fake", precision: str = "fp16", batch: int = 1, **rest: Any) -> BenchmarkRow:
+    return BenchmarkRow("grid", "0123456789abcdef", "64x48", backend, precision, batch, **rest)
 
 
-def table(*rows: Row, planned: int = 0, places: str = "") -> Table:
+def table(*rows: BenchmarkRow, planned: int = 0, places: str = "") -> Table:
     return Table("2026-01-02 03:04", MACHINE, 2, "3 images", places, planned or len(rows), rows)
 
 
@@ -57,7 +57,7 @@ class AbortingBackend(FakeBackend):
     name: str = "aborting"
     precisions: tuple[str, ...] = ("fp32",)
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         progress("dividing by zero: why not", None)
         os.abort()
 
@@ -84,11 +84,11 @@ class Sameness:
         return float(np.mean(found[1:] @ found[0] < 0.999))
 
 
-def go_wrong(tell: Progress, error: Exception) -> None:
+def go_wrong(tell: BuildProgress, error: Exception) -> None:
     tell("going wrong", 0.5)
     raise error
 
 
-def wait_for_ever(tell: Progress) -> None:
+def wait_for_ever(tell: BuildProgress) -> None:
     tell(str(os.getpid()), None)
     threading.Event().wait()

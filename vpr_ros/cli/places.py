@@ -8,7 +8,7 @@ from pathlib import Path
 from vpr_ros.config import Config
 from vpr_ros.engines.backend import Engine
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.ground_truth import RevisitProtocol
 from vpr_ros.replay import recall_at_1
 from vpr_ros.sources import open_source
 
@@ -21,7 +21,7 @@ class Places:
     path: Path
     sequence: str | None
     config: Config
-    protocol: Protocol = field(default_factory=Protocol)
+    protocol: RevisitProtocol = field(default_factory=RevisitProtocol)
 
     @classmethod
     def open(cls, path: Path, sequence: str | None, config: Config) -> Places:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.errors import SourceError
-from vpr_ros.evaluation.ground_truth import Protocol
+from vpr_ros.evaluation.ground_truth import RevisitProtocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines
 from vpr_ros.printable import printable
 from vpr_ros.replay import replay_to_folder
@@ -57,7 +57,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "--ground-truth-gap-s",
         type=float,
         help="interpolate between true poses at most this far apart (default: what an error of a quarter of --revisit-m "
-        f"allows, {Protocol().gap_s:.2f} s for {Protocol().revisit_m:g} m)",
+        f"allows, {RevisitProtocol().gap_s:.2f} s for {RevisitProtocol().revisit_m:g} m)",
     )
     command.add_argument(
         "--odometry-from-poses",
@@ -67,7 +67,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     add_config(command)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
-    defaults = Protocol()
+    defaults = RevisitProtocol()
     command.add_argument(
         "--revisit-m", type=float, default=defaults.revisit_m, help="true revisit: within (default %(default)s m)"
     )
@@ -94,7 +94,7 @@ SOURCE_OPTIONS = (
 def _replay(options: argparse.Namespace) -> int:
     config = config_of(options)
     source = open_source(options.source, options.sequence, **{name: getattr(options, name) for name in SOURCE_OPTIONS})
-    protocol = Protocol(
+    protocol = RevisitProtocol(
         options.revisit_m, options.match_m, options.max_angle_deg, options.exclusion_s, options.ground_truth_gap_s
     )
     now = datetime.now()

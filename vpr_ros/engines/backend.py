@@ -14,7 +14,7 @@ from vpr_ros.errors import EngineError
 if TYPE_CHECKING:  # it opens models with ONNX Runtime, which is not needed here
     from vpr_ros.model import PlaceModel
 
-Progress = Callable[[str, float | None], None]
+BuildProgress = Callable[[str, float | None], None]
 """Called with what is being done and the share of it that is done (None: not known). What it raises ends the build."""
 
 
@@ -80,7 +80,7 @@ class Backend(Protocol):
         An engine that was built under another identity is built again.
         """
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         """The content of an engine file. `graph` is the model in `options.precision`: an ONNX file.
 
         A library that compiles while it loads returns `graph`. Raises EngineError.

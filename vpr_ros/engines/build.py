@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import Backend, BuildOptions, BuildsAhead, Engine, Progress
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildProgress, BuildsAhead, Engine
 from vpr_ros.engines.cache import EngineCache, Entry, Key
 from vpr_ros.engines.facts import Facts, Recall
 from vpr_ros.engines.graphs.precision import graph_of
@@ -42,7 +42,7 @@ class Builder:
         calibration = hashlib.sha256(self.images.tobytes()).hexdigest() if options.precision == "int8" else ""
         return Key.of(self.model, backend.name, identity, options.precision, options.batch, calibration)
 
-    def engine(self, backend: Backend, options: BuildOptions, progress: Progress) -> tuple[Engine, Facts]:
+    def engine(self, backend: Backend, options: BuildOptions, progress: BuildProgress) -> tuple[Engine, Facts]:
         """An engine ready to run, out of the cache if it can be.
 
         Raises EngineError where it cannot be built, or describes images too differently. That is remembered: a robot must
@@ -62,7 +62,7 @@ class Builder:
         except EngineError as error:
             return self._build(backend, options, key, f"the one at hand cannot be loaded: {error}", progress)
 
-    def ahead(self, backend: BuildsAhead, options: BuildOptions, progress: Progress) -> Entry:
+    def ahead(self, backend: BuildsAhead, options: BuildOptions, progress: BuildProgress) -> Entry:
         """Build what machines that are not here can run: with it in their cache they only load and compare it.
 
         Raises EngineError where it cannot be built or written.
@@ -96,7 +96,7 @@ class Builder:
         options: BuildOptions,
         places: str,
         recall_of: Callable[[Engine], float],
-        progress: Progress,
+        progress: BuildProgress,
     ) -> Facts:
         """As `engine`, then measures recall@1 with `recall_of` on the set that is called `places`, and remembers it.
 
@@ -118,7 +118,7 @@ class Builder:
         return facts
 
     def _build(
-        self, backend: Backend, options: BuildOptions, key: Key, reason: str, progress: Progress
+        self, backend: Backend, options: BuildOptions, key: Key, reason: str, progress: BuildProgress
     ) -> tuple[Engine, Facts]:
         name = f"{backend.name} {options.precision}"
         engine, content = self._built_ahead(backend, options, progress) or (None, b"")
@@ -148,7 +148,9 @@ class Builder:
         of_engine, of_reference = (float(np.median(times)) for times in seconds)
         return 1e3 * of_engine, of_reference / of_engine
 
-    def _built_ahead(self, backend: Backend, options: BuildOptions, progress: Progress) -> tuple[Engine, bytes] | None:
+    def _built_ahead(
+        self, backend: Backend, options: BuildOptions, progress: BuildProgress
+    ) -> tuple[Engine, bytes] | None:
         """An engine that another machine built for this one, and its content."""
         if not isinstance(backend, BuildsAhead):
             return None
@@ -163,7 +165,7 @@ class Builder:
         progress(f"{backend.name} {options.precision} was built ahead", None)
         return engine, found[1]
 
-    def _keep(self, key: Key, content: bytes, facts: Facts, progress: Progress) -> None:
+    def _keep(self, key: Key, content: bytes, facts: Facts, progress: BuildProgress) -> None:
         """A full disk costs the next start a build, not this one its engine."""
         try:
             self.cache.keep(key, content, asdict(facts))
@@ -173,7 +175,7 @@ class Builder:
     def _bar(self, options: BuildOptions) -> float:
         return self.min_cosine or BARS[options.precision]
 
-    def _harmed(self, backend: Backend, precision: str, progress: Progress) -> str:
+    def _harmed(self, backend: Backend, precision: str, progress: BuildProgress) -> str:
         if precision not in ("fp16", "int8"):
             return ""
         progress(f"looking for the operators that {precision} harms most", None)

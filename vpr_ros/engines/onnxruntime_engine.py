@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, BuildProgress
 from vpr_ros.engines.cores import bound_to
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
@@ -142,7 +142,7 @@ class OnnxRuntimeBackend:
         device = platform.machine() if self._device == "cpu" else usable_driver().device()
         return {"library": f"ONNX Runtime {onnxruntime.__version__}", "device": device}
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         """The graph: ONNX Runtime compiles while it loads. Raises EngineError for one that it refuses.
 
         The TensorRT provider, which takes minutes, is made to do it now and to fill its cache.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.config import EngineConfig
-from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildProgress, Engine
 from vpr_ros.engines.backends import REFERENCE, backends_of
 from vpr_ros.engines.build import Builder
 from vpr_ros.engines.cache import EngineCache
@@ -49,7 +49,7 @@ def open_engine(
     model: PlaceModel,
     config: EngineConfig,
     images: Callable[[], Sequence[Image]] | None = None,
-    progress: Progress = log_progress,
+    progress: BuildProgress = log_progress,
     warn: Callable[[str], None] = _LOG.warning,
 ) -> Engine:
     """The engine of `config`, built if it has to be; where it cannot run, the reference, and `warn` is told why in one line.
@@ -102,7 +102,7 @@ def fitted(model: PlaceModel, images: Sequence[Image]) -> NDArray[np.uint8]:
 
 
 def fastest(
-    builder: Builder, known: Mapping[str, Backend], options: BuildOptions, progress: Progress
+    builder: Builder, known: Mapping[str, Backend], options: BuildOptions, progress: BuildProgress
 ) -> tuple[Engine, Facts | None]:
     """Of all `known` engines that can run here in this precision, the one that was fastest when it was built.
 

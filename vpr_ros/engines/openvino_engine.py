@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import BuildOptions, Progress, UnsupportedPrecision
+from vpr_ros.engines.backend import BuildOptions, BuildProgress, UnsupportedPrecision
 from vpr_ros.engines.cores import bound_to
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
@@ -141,7 +141,7 @@ class OpenVinoBackend:
         device = _core().get_property(self._device, "FULL_DEVICE_NAME")
         return {"library": f"OpenVINO {openvino.__version__}", "device": str(device)}
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         """The graph: OpenVINO compiles it as it loads, in a fraction of a second on a CPU.
 
         What it could export is bound to one number of images. Raises EngineError for a graph that it refuses, or a

@@ -26,7 +26,7 @@ _ERROR_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class RevisitProtocol:
     """What counts as a revisit and as a correct match. Raises ConfigError for limits that contradict each other.
 
     A query truly revisits if a frame more than `exclusion_s` older lies within `revisit_m` and `max_angle_deg`, and the
@@ -114,11 +114,11 @@ class GroundTruth:
     them. Raises SourceError for other shapes.
     """
 
-    def __init__(self, frames: Sequence[FrameRef], poses: ArrayLike, protocol: Protocol | None = None) -> None:
+    def __init__(self, frames: Sequence[FrameRef], poses: ArrayLike, protocol: RevisitProtocol | None = None) -> None:
         matrices = np.asarray(poses, dtype=np.float64)
         if matrices.shape != (len(frames), 4, 4):
             raise SourceError(f"expected a pose (4, 4) for each of {len(frames)} frames, not {matrices.shape}")
-        self.protocol = Protocol() if protocol is None else protocol
+        self.protocol = RevisitProtocol() if protocol is None else protocol
         numbers = {session: k for k, session in enumerate(dict.fromkeys(frame.session for frame in frames))}
         session = np.array([numbers[frame.session] for frame in frames], dtype=np.intp)
         stamps = np.array([frame.stamp_ns for frame in frames], dtype=np.int64)

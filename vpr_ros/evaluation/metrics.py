@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.evaluation.ground_truth import NO_FRAME, Comparison, GroundTruth, Protocol, Revisits
+from vpr_ros.evaluation.ground_truth import NO_FRAME, Comparison, GroundTruth, RevisitProtocol, Revisits
 from vpr_ros.types import FrameRef, MatchStatus, PlaceMatch
 
 _TOP_K = 5
@@ -80,7 +80,7 @@ class Metrics:
     `precision` and `recall` are. `statuses` counts all frames. `judgements` holds one per match, in order.
     """
 
-    protocol: Protocol
+    protocol: RevisitProtocol
     queries: int
     without_pose: int
     undecided: int
@@ -299,7 +299,7 @@ def _plain(value: Any) -> Any:
         return None if np.isnan(value) else float(value)
     if isinstance(value, Curve):
         return value.to_dict()
-    if isinstance(value, Protocol):
+    if isinstance(value, RevisitProtocol):
         return dataclasses.asdict(value) | {"max_gap_s": value.gap_s, "text": value.describe()}
     if isinstance(value, dict):
         return {key.name.lower() if isinstance(key, MatchStatus) else key: _plain(item) for key, item in value.items()}

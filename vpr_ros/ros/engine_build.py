@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.errors import VprError
 
 
@@ -21,7 +21,7 @@ class EngineBuild:
 
     def __init__(
         self,
-        open_engine: Callable[[Progress], Engine],
+        open_engine: Callable[[BuildProgress], Engine],
         use: Callable[[Engine], None],
         fail: Callable[[str], None],
         say: Callable[[str], object],

@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.errors import MapError, VprError
+from vpr_ros.files import expanded
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.ros.recogniser import Recogniser
 
@@ -102,4 +103,4 @@ def map_path(maps_directory: str, name: str) -> Path:
     """The file of a map. Raises MapError for a name that is a path: a service never leaves the maps directory."""
     if not name or name != Path(name).name or name.startswith("."):
         raise MapError(f"{name!r} is no map name: it must be one word, not a path")
-    return Path(maps_directory).expanduser() / f"{name.removesuffix('.vprmap')}.vprmap"
+    return expanded(maps_directory) / f"{name.removesuffix('.vprmap')}.vprmap"

@@ -9,7 +9,7 @@ from pathlib import Path
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from vpr_ros.config import Config
-from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel, shipped_model
@@ -134,7 +134,7 @@ class Recogniser:
                 self._logger.info(f"engine {self.detector.engine.name} describes from now on")
             engine.close()
 
-        def opened(progress: Progress) -> Engine:
+        def opened(progress: BuildProgress) -> Engine:
             return open_engine(self.model, self.config.engine, images_of(self.config.engine), progress, warn)
 
         return EngineBuild(opened, use, warn, lambda text: self._logger.info(text))

@@ -12,7 +12,7 @@ from masked_models import save_masked_grid_model
 from numpy.typing import NDArray
 from small_worlds import texture
 
-from vpr_ros.engines.backend import Backend, BuildOptions, Engine, Progress
+from vpr_ros.engines.backend import Backend, BuildOptions, BuildProgress, Engine
 from vpr_ros.engines.benchmark.case import Case, Settings
 from vpr_ros.engines.benchmark.checks import FAIL, PASS, SKIP, Check, check_engine
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -51,7 +51,7 @@ class Imitation:
     def identity(self) -> Mapping[str, str]:
         return {"library": "Imitation 1.0", "device": "none"}
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         try:
             progress("imitating", 0.5)
         except Exception:
@@ -107,7 +107,7 @@ def checked(
     backend: Backend,
     settings: Settings,
     precision: str = "fp32",
-    progress: Progress = lambda text, share: None,
+    progress: BuildProgress = lambda text, share: None,
     images: int = 3,
 ) -> tuple[Check, ...]:
     shown = np.stack([texture(seed, model.width, model.height) for seed in range(images)])

@@ -11,7 +11,7 @@ from vpr_ros.engines.backend import BuildOptions, Engine, UnsupportedPrecision
 from vpr_ros.engines.benchmark import run
 from vpr_ros.engines.benchmark.case import Settings, cases
 from vpr_ros.engines.benchmark.checks import FAIL, Check
-from vpr_ros.engines.benchmark.row import Row
+from vpr_ros.engines.benchmark.row import BenchmarkRow
 from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
 from vpr_ros.errors import SourceError
 from vpr_ros.model import PlaceModel
@@ -40,7 +40,7 @@ def test_in_processes_of_their_own_one_may_crash(grid_model: PlaceModel, setting
     crashed, row = run.run(
         [case(grid_model, aborting), case(grid_model, OnnxRuntimeBackend(), batch=2)], settings, told
     )
-    assert crashed == Row(
+    assert crashed == BenchmarkRow(
         "grid", grid_model.id, "64x48", "aborting", "fp32", 1,
         reason="the process crashed (SIGABRT) while dividing by zero",
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.engines.benchmark.case import Case, Settings
 from vpr_ros.engines.graphs.precision import graph_of
 from vpr_ros.engines.open import open_reference
@@ -32,7 +32,7 @@ class Check:
     clause: str
 
 
-def check_engine(progress: Progress, case: Case, settings: Settings, file: Path) -> tuple[Check, ...]:
+def check_engine(progress: BuildProgress, case: Case, settings: Settings, file: Path) -> tuple[Check, ...]:
     """Run and break the engine in `file`, as `build_engine` made it.
 
     A failure is a check, not an exception. `progress` is called before each begins: should a library crash the process, the
@@ -67,7 +67,7 @@ class _Checks:
         if self._engine is not None:
             self._engine.close()
 
-    def run(self, progress: Progress) -> tuple[Check, ...]:
+    def run(self, progress: BuildProgress) -> tuple[Check, ...]:
         found = []
         for name, work in (
             ("agrees with the reference", self._agrees),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.engines.backend import Engine, Progress
+from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.engines.benchmark.case import Case, Settings
 from vpr_ros.engines.benchmark.memory import PeakMemory, device_memory
 from vpr_ros.engines.benchmark.row import Measured
@@ -26,7 +26,7 @@ LIMIT_S = 60.0
 PERCENTILES = (0, 5, 25, 50, 75, 90, 95, 99, 100)
 
 
-def build_engine(progress: Progress, case: Case, settings: Settings) -> tuple[Path, float | None]:
+def build_engine(progress: BuildProgress, case: Case, settings: Settings) -> tuple[Path, float | None]:
     """The file of an engine, and the seconds until it was ready, None if it was there. Raises EngineError."""
     told: list[str] = []
 
@@ -46,7 +46,9 @@ def build_engine(progress: Progress, case: Case, settings: Settings) -> tuple[Pa
     return file.with_name(f"{file.name}.bin"), seconds if told else None
 
 
-def measure_engine(progress: Progress, case: Case, settings: Settings, file: Path, build_s: float | None) -> Measured:
+def measure_engine(
+    progress: BuildProgress, case: Case, settings: Settings, file: Path, build_s: float | None
+) -> Measured:
     """All but recall, of what `build_engine` returned. Raises EngineError."""
     progress("measuring the engine", None)
     options, batch = settings.options(case), case.batch
@@ -99,13 +101,13 @@ def _cosines(engine: Engine, reference: Engine, images: NDArray[np.uint8], batch
     return cosines
 
 
-def engine_recall(progress: Progress, case: Case, file: Path, settings: Settings) -> float:
+def engine_recall(progress: BuildProgress, case: Case, file: Path, settings: Settings) -> float:
     """Recall@1. Raises EngineError, and what `settings.recall_of` does."""
     progress("recall@1 of the engine", None)
     return _recall(case.backend.load(case.model, file.read_bytes(), settings.options(case)), settings)
 
 
-def reference_recall(progress: Progress, model: PlaceModel, settings: Settings) -> float:
+def reference_recall(progress: BuildProgress, model: PlaceModel, settings: Settings) -> float:
     """As `engine_recall`."""
     progress("recall@1 of the reference", None)
     return _recall(open_reference(model, settings.engine.threads), settings)

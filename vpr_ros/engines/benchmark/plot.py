@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vpr_ros.engines.benchmark.row import Measured, Row
+from vpr_ros.engines.benchmark.row import BenchmarkRow, Measured
 from vpr_ros.engines.benchmark.table import Table, milliseconds
 from vpr_ros.plot_style import AMBER, BLUE, INK, RED, STYLE
 
@@ -51,7 +51,7 @@ def write_plot(table: Table, path: Path) -> None:
         figure.savefig(path, format="png", facecolor="white")
 
 
-def _layout(rows: Sequence[Row], several: bool) -> tuple[list[float], list[tuple[float, str]]]:
+def _layout(rows: Sequence[BenchmarkRow], several: bool) -> tuple[list[float], list[tuple[float, str]]]:
     """Where each row's bar goes, and the names of `several` models above theirs: engines and models stand apart."""
     places: list[float] = []
     headings: list[tuple[float, str]] = []

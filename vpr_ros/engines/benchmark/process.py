@@ -8,13 +8,13 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from vpr_ros.engines.backend import Progress
+from vpr_ros.engines.backend import BuildProgress
 from vpr_ros.errors import EngineError, VprError
 
 T = TypeVar("T")
 
 
-def in_process(progress: Progress, work: Callable[..., T], *arguments: Any) -> T:
+def in_process(progress: BuildProgress, work: Callable[..., T], *arguments: Any) -> T:
     """What `work(progress, *arguments)` returns in a process of its own, which is ended if this is interrupted.
 
     Raises the VprError that it raises, and EngineError for what else ends it: a crash, or no memory.

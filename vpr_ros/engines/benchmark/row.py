@@ -49,7 +49,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BenchmarkRow:
     """One combination: measured, or the reason why not in one clause; and what was checked."""
 
     model: str
@@ -68,7 +68,9 @@ class Row:
         return tuple(check for check in self.checks if check.result == FAIL)
 
     @classmethod
-    def of(cls, case: Case, measured: Measured | None = None, reason: str = "", checks: tuple[Check, ...] = ()) -> Row:
+    def of(
+        cls, case: Case, measured: Measured | None = None, reason: str = "", checks: tuple[Check, ...] = ()
+    ) -> BenchmarkRow:
         model = case.model
         size = f"{model.width}x{model.height}"
         return cls(model.name, model.id, size, case.backend.name, case.precision, case.batch, measured, reason, checks)

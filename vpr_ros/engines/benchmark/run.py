@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vpr_ros.engines.backend import Progress, UnsupportedPrecision
+from vpr_ros.engines.backend import BuildProgress, UnsupportedPrecision
 from vpr_ros.engines.benchmark.case import Case, Settings
 from vpr_ros.engines.benchmark.checks import FAIL, Check, check_engine
 from vpr_ros.engines.benchmark.measure import build_engine, engine_recall, measure_engine, reference_recall
 from vpr_ros.engines.benchmark.process import in_process
-from vpr_ros.engines.benchmark.row import Row
+from vpr_ros.engines.benchmark.row import BenchmarkRow
 from vpr_ros.errors import EngineError
 
 
-def run(cases: Iterable[Case], settings: Settings, progress: Progress) -> Iterator[Row]:
+def run(cases: Iterable[Case], settings: Settings, progress: BuildProgress) -> Iterator[BenchmarkRow]:
     """A row for each case, as soon as it is known.
 
     What a library does wrong is a row with its reason. Raises what `settings.recall_of` does, but for EngineError.
@@ -33,24 +33,24 @@ def run(cases: Iterable[Case], settings: Settings, progress: Progress) -> Iterat
         # before anything else: mistakes in the recording shall show at once
         of_reference = recall((model.id,), reference_recall, model)
         if missing := case.missing():
-            yield Row.of(case, reason=missing)
+            yield BenchmarkRow.of(case, reason=missing)
             continue
         try:
             file, build_s = in_process(progress, build_engine, case, settings)
             measured = in_process(progress, measure_engine, case, settings, file, build_s)
             of_engine = recall((model.id, backend.name, case.precision), engine_recall, case, file)
         except UnsupportedPrecision as error:
-            yield Row.of(case, reason=str(error))
+            yield BenchmarkRow.of(case, reason=str(error))
         except EngineError as error:
             reason = " ".join(str(error).split())
-            yield Row.of(case, reason=reason, checks=(Check("runs", FAIL, reason),) if settings.checks else ())
+            yield BenchmarkRow.of(case, reason=reason, checks=(Check("runs", FAIL, reason),) if settings.checks else ())
         else:
             measured = replace(measured, recall=of_engine, reference_recall=of_reference)
             checks = _checked(case, settings, file, progress) if settings.checks else ()
-            yield Row.of(case, measured, checks=checks)
+            yield BenchmarkRow.of(case, measured, checks=checks)
 
 
-def _checked(case: Case, settings: Settings, file: Path, progress: Progress) -> tuple[Check, ...]:
+def _checked(case: Case, settings: Settings, file: Path, progress: BuildProgress) -> tuple[Check, ...]:
     try:
         return in_process(progress, check_engine, case, settings, file)
     except EngineError as error:  # a check crashed the process: the reason names it

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vpr_ros.engines.benchmark.checks import SKIP, Check
-from vpr_ros.engines.benchmark.row import Measured, Row
+from vpr_ros.engines.benchmark.row import BenchmarkRow, Measured
 from vpr_ros.errors import EngineError
 from vpr_ros.machine import MachineDescription
 
@@ -28,10 +28,10 @@ class Table:
     places: str
     """Recording and protocol of recall@1, empty without."""
     planned: int
-    rows: tuple[Row, ...]
+    rows: tuple[BenchmarkRow, ...]
 
     @property
-    def measured(self) -> list[tuple[Row, Measured]]:
+    def measured(self) -> list[tuple[BenchmarkRow, Measured]]:
         """The rows that have it, with it."""
         return [(row, row.measured) for row in self.rows if row.measured]
 
@@ -82,13 +82,13 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def _read_row(plain: dict[str, Any]) -> Row:
+def _read_row(plain: dict[str, Any]) -> BenchmarkRow:
     """Raises KeyError and TypeError for what is no row."""
     measured, checks = plain.pop("measured"), tuple(Check(**check) for check in plain.pop("checks", ()))
     if measured is not None:
         quartiles = tuple(measured.pop("speed_quartiles"))
         measured = Measured(**measured, speed_quartiles=quartiles)
-    return Row(**plain, measured=measured, checks=checks)
+    return BenchmarkRow(**plain, measured=measured, checks=checks)
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def _number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def _checks(row: Row) -> str:
+def _checks(row: BenchmarkRow) -> str:
     """`8 of 9`; those that have nothing to check do not count."""
     counted = [check for check in row.checks if check.result != SKIP]
     return f"{len(counted) - len(row.failed)} of {len(counted)}" if counted else "-"
@@ -117,7 +117,7 @@ def _change(m: Measured) -> str:
     return "-" if m.recall is None or m.reference_recall is None else f"{m.recall - m.reference_recall:+.3f}"
 
 
-_CELLS: dict[str, Callable[[Row, Measured], str]] = {
+_CELLS: dict[str, Callable[[BenchmarkRow, Measured], str]] = {
     "model": lambda row, m: row.model,
     "engine": lambda row, m: row.backend,
     "precision": lambda row, m: row.precision,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, BuildProgress
 from vpr_ros.engines.tensorrt.builder import build_plan
 from vpr_ros.engines.tensorrt.engine import TensorRtEngine
 from vpr_ros.engines.tensorrt.execution import Contexts
@@ -89,7 +89,7 @@ class TensorRtBackend:
             version = f"TensorRT {version_of(trt)[0]} ({VERSION_COMPATIBLE})"
         return {"library": version, "device": driver.device(), "driver": driver.version()}
 
-    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: Progress) -> bytes:
+    def build(self, model: PlaceModel, graph: bytes, options: BuildOptions, progress: BuildProgress) -> bytes:
         """A plan of the ONNX file `graph`, for batches of 1 to `options.batch`.
 
         `progress` is called in this thread, about twice a second, while another one builds. What it raises, or
@@ -98,12 +98,12 @@ class TensorRtBackend:
         """
         return self._built(graph, options, progress, detailed=False)[0]
 
-    def inspect(self, graph: bytes, options: BuildOptions, progress: Progress) -> tuple[bytes, tuple[Layer, ...]]:
+    def inspect(self, graph: bytes, options: BuildOptions, progress: BuildProgress) -> tuple[bytes, tuple[Layer, ...]]:
         """As `build`, and the layers that the library made of the graph, in the order in which they run."""
         plan, log = self._built(graph, options, progress, detailed=True)
         return plan, layers_of(log, readable(graph)[0])
 
-    def _built(self, graph: bytes, options: BuildOptions, progress: Progress, detailed: bool) -> tuple[bytes, str]:
+    def _built(self, graph: bytes, options: BuildOptions, progress: BuildProgress, detailed: bool) -> tuple[bytes, str]:
         """The plan; and its layers as the library's log has them, if it is to be `detailed`."""
         if options.precision not in self.precisions:
             raise EngineError(f"{self.title} has no precision {options.precision}; choose {', '.join(self.precisions)}")

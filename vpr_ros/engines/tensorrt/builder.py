@@ -7,7 +7,7 @@ import time
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
-from vpr_ros.engines.backend import BuildOptions, Progress
+from vpr_ros.engines.backend import BuildOptions, BuildProgress
 from vpr_ros.engines.tensorrt.library import logger
 from vpr_ros.engines.tensorrt.phases import Phases, can_monitor, monitor
 from vpr_ros.engines.tensorrt.readable import readable
@@ -24,7 +24,7 @@ PERIOD_S = 0.5
 
 
 def build_plan(
-    backend: TensorRtBackend, trt: Any, graph: bytes, options: BuildOptions, detailed: bool, progress: Progress
+    backend: TensorRtBackend, trt: Any, graph: bytes, options: BuildOptions, detailed: bool, progress: BuildProgress
 ) -> tuple[bytes, str]:
     """The plan; and its layers as the library's log has them, if it is to be `detailed`.
 
