@@ -151,6 +151,8 @@ def test_values_that_yaml_takes_for_another_type(name: str, given: object, value
         ({"match.top_k": 2.5}, "match.top_k must be a whole number, not 2.5"),
         ({"match.top_k": float("inf")}, "match.top_k must be a whole number"),
         ({"exclusion.time_s": 10**400}, "exclusion.time_s: no number is that large"),
+        ({"match.top_k": 60**20000}, "match.top_k: no number is that large"),
+        ({"node.map": -(10**5000)}, "node.map: no number is that large"),
         ({"exclusion.time_s": float("nan")}, "must be in"),
     ],
 )

@@ -64,12 +64,11 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """The value in this parameter's type. Raises ConfigError, naming the parameter and what it allows."""
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigError(f"{self.name}: no number is that large")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and (self.type is float or (self.type is int and math.isfinite(value) and value == int(value))):
-            try:
-                value = self.type(value)
-            except OverflowError as error:
-                raise ConfigError(f"{self.name}: no number is that large") from error
+            value = self.type(value)
         elif is_number and self.type is str:  # a file cannot know that 20240501 is the name of a map
             value = str(value)
         if type(value) is not self.type:
