@@ -135,10 +135,12 @@ def test_a_home_of_nobody(path: str) -> None:
 
 
 def test_a_process_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(path: str) -> str:
-        return path  # as os.path does it
+    def none(path: Path) -> Path:
+        if str(path).startswith("~"):
+            raise RuntimeError("Could not determine home directory.")  # as pathlib reports it
+        return path
 
-    monkeypatch.setattr(os.path, "expanduser", none)
+    monkeypatch.setattr(Path, "expanduser", none)
     with pytest.raises(ConfigError, match=r"~/maps: this user has no home; set HOME"):
         expanded("~/maps")
     assert expanded("/maps") == Path("/maps")
