@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -91,3 +93,22 @@ def test_the_newest_transform_of_a_frame_counts() -> None:
     for seed in (1, 2):
         transforms.add("base", "lens", random_pose(seed))
     np.testing.assert_array_equal(transforms.between("base", "lens"), random_pose(2))
+
+
+def test_one_message_s_transforms_are_taken_in_one_by_one() -> None:
+    """A broken one is named, and hides none of those after it."""
+
+    def transform(child: str, w: float) -> SimpleNamespace:
+        rotation = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=w)
+        translation = SimpleNamespace(x=1.0, y=2.0, z=3.0)
+        inner = SimpleNamespace(translation=translation, rotation=rotation)
+        return SimpleNamespace(header=SimpleNamespace(frame_id="base"), child_frame_id=child, transform=inner)
+
+    transforms = StaticTransforms()
+    (fault,) = transforms.update([transform("a", 1.0), transform("b", 0.0), transform("c", 2.0)])
+    assert fault.startswith("/tf_static: b is not used")
+    for child in ("a", "c"):
+        found = transforms.between("base", child)
+        assert found is not None
+        assert found[:3, 3].tolist() == [1, 2, 3]
+    assert transforms.between("base", "b") is None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from vpr_ros.config import Config, per_camera
 from vpr_ros.errors import ConfigError
-from vpr_ros.rotations import pose_from_quaternion
+from vpr_ros.rotations import pose_from_quaternion, pose_of
 from vpr_ros.types import Pose
 
 NAME = "odometry.body_from_camera"
@@ -39,6 +42,18 @@ class StaticTransforms:
     def add(self, parent: str, child: str, parent_from_child: Pose) -> None:
         """The newest one of a child counts."""
         self._parents[child.lstrip("/")] = (parent.lstrip("/"), parent_from_child)
+
+    def update(self, transforms: Iterable[Any]) -> list[str]:
+        """Take in the `transforms` of a tf2_msgs/TFMessage; a sentence about each that is none and is left out."""
+        faults = []
+        for each in transforms:
+            try:
+                pose = pose_of(each.transform.translation, each.transform.rotation)
+            except ValueError as error:
+                faults.append(f"/tf_static: {each.child_frame_id} is not used: {error}")
+            else:
+                self.add(each.header.frame_id, each.child_frame_id, pose)
+        return faults
 
     def between(self, target: str, source: str) -> Pose | None:
         """(4, 4) `target_from_source`; None where static transforms do not join the two frames."""

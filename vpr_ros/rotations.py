@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +40,15 @@ def pose_from_quaternion(translation: Matrix, quaternion: Matrix) -> Matrix:
     pose[:3, 3] = translation
     pose[:3, :3] = quaternion_to_matrix(quaternion)
     return pose
+
+
+def pose_of(position: Any, orientation: Any) -> Matrix:
+    """(4, 4) pose of what has `x y z` and what has `x y z w`: the parts of a geometry_msgs Pose or Transform, from rclpy or rosbags.
+
+    Raises ValueError as `pose_from_quaternion` does.
+    """
+    p, q = position, orientation
+    return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
 
 
 def matrix_to_quaternion(rotation: Matrix) -> Matrix:

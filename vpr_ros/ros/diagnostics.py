@@ -1,4 +1,4 @@
-"""What /diagnostics says: is there data, does it keep up, what becomes of the queries."""
+"""What is on /diagnostics: is there data, does it keep up, what becomes of the queries."""
 
 from __future__ import annotations
 
@@ -29,40 +29,26 @@ class Counts(NamedTuple):
     black: int = 0
 
 
-class OdometryCounts(NamedTuple):
-    """Messages, those that hold no pose, and images that had one near them or none."""
-
-    received: int = 0
-    unusable: int = 0
-    near: int = 0
-    far: int = 0
-
-
 @dataclass(slots=True, eq=False)
 class OdometryStream:
     """What came of the odometry; the node counts here."""
 
-    received: int = 0
-    unusable: int = 0
-    near: int = 0
-    far: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    """Messages `received`, those `unusable`, and images that had one `near` them or only `far` ones."""
     why: str = ""
     """What was wrong with the last unusable one."""
-    before: OdometryCounts = field(default_factory=OdometryCounts)
+    _before: Counter[str] = field(default_factory=Counter)
     _fault: str = ""
-
-    def counts(self) -> OdometryCounts:
-        return OdometryCounts(self.received, self.unusable, self.near, self.far)
 
     def fault(self) -> str:
         """Why the odometry was of no use when some came last; empty if it was."""
-        received, unusable, near, far = (now - before for now, before in zip(self.counts(), self.before, strict=True))
-        self.before = self.counts()
-        if received and received == unusable:
+        now = self.counts.copy()
+        new, self._before = now - self._before, now
+        if new["received"] and new["received"] == new["unusable"]:
             self._fault = f"odometry is not used: {self.why}"
-        elif received and far and not near:
+        elif new["received"] and new["far"] and not new["near"]:
             self._fault = "odometry is never within node.max_odometry_age_s of the images: do their clocks agree?"
-        elif received:
+        elif new["received"]:
             self._fault = ""
         return self._fault
 
@@ -128,11 +114,11 @@ class Diagnostics:
         """Whether images are answered: `~/set_enabled`."""
         self.engine_build: EngineBuild | None = None
         self.engine_fault = ""
-        """Why another engine runs than the one that was asked for."""
+        """Why another engine runs than the configured one."""
         self.image_decoder = ""
         """What decodes images."""
         self.map_fault = ""
-        """What the map cannot do that is asked of it."""
+        """What the map cannot do that is required of it."""
 
     def configured(self, config: Config, detector: LoopDetector, stopwatch: Stopwatch) -> None:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""

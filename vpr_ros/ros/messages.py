@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMsg
-from geometry_msgs.msg import PoseWithCovariance, Quaternion, Transform
+from geometry_msgs.msg import PoseWithCovariance, Quaternion
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from vpr_msgs.msg import Keyframe as KeyframeMsg
@@ -18,7 +18,7 @@ from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 from vpr_msgs.msg import PlaceMatch as PlaceMatchMsg
 
 from vpr_ros.images import overlay
-from vpr_ros.rotations import matrix_to_quaternion, pose_from_quaternion
+from vpr_ros.rotations import matrix_to_quaternion, pose_of
 from vpr_ros.types import Candidate, Frame, Keyframe, KeyframeRef, Mask, MatchStatus, PlaceMatch, Pose, Verification
 
 
@@ -32,14 +32,7 @@ def stamp_ns(time: Time) -> int:
 
 def pose_from_msg(pose: PoseMsg) -> Pose:
     """(4, 4) of a geometry_msgs/Pose. Raises ValueError where a number is not finite or the quaternion is zero."""
-    q, p = pose.orientation, pose.position
-    return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
-
-
-def pose_from_transform(transform: Transform) -> Pose:
-    """(4, 4) of a geometry_msgs/Transform. Raises ValueError where a number is not finite or the quaternion is zero."""
-    q, p = transform.rotation, transform.translation
-    return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+    return pose_of(pose.position, pose.orientation)
 
 
 def pose_to_msg(pose: Pose) -> PoseMsg:

@@ -23,7 +23,7 @@ from vpr_ros.image_decoder import Decoder
 from vpr_ros.images import BitDepth
 from vpr_ros.recognition.drive_clock import stamp_or_received
 from vpr_ros.ros.diagnostics import Diagnostics
-from vpr_ros.ros.messages import pose_from_msg, pose_from_transform, stamp_ns
+from vpr_ros.ros.messages import pose_from_msg, stamp_ns
 from vpr_ros.ros.topics import of_camera, topic_of
 from vpr_ros.ros.worker import LatestWorker
 from vpr_ros.stopwatch import Stopwatch
@@ -83,10 +83,8 @@ class Streams:
         self._worker: LatestWorker[Received] = LatestWorker(self._on_batch, self._on_worker_error)
         try:
             self._subscribe_all(topics, image_type=kind)
-        except (
-            Exception
-        ):  # a QoS override that is none, say: nothing is left behind, so that activation can be tried again
-            self.stop()
+        except Exception:
+            self.stop()  # a QoS override that is none, say: activation can be tried again
             raise
         node.get_logger().info(f"subscribed to {', '.join(each.topic_name for each in self._subscriptions)}")
 
@@ -149,13 +147,13 @@ class Streams:
             self._node.get_logger().warning(of_camera(camera, change))
 
     def _on_odometry(self, message: Odometry) -> None:
-        counts = self._diagnostics.odometry
-        counts.received += 1
+        odometry = self._diagnostics.odometry
+        odometry.counts["received"] += 1
         try:
             pose = pose_from_msg(message.pose.pose)
         except ValueError as error:
-            counts.unusable += 1
-            counts.why = str(error)
+            odometry.counts["unusable"] += 1
+            odometry.why = str(error)
             self._node.get_logger().warning(f"odometry is not used: {error}", throttle_duration_sec=5.0)
             return
         name = f"{message.header.frame_id}/{message.child_frame_id}"
@@ -163,13 +161,8 @@ class Streams:
         self.odometry_frame = message.header.frame_id
 
     def _on_static_transforms(self, message: Any) -> None:
-        for transform in message.transforms:
-            try:
-                pose = pose_from_transform(transform.transform)
-            except ValueError as error:
-                self._node.get_logger().warning(f"/tf_static: {transform.child_frame_id} is not used: {error}")
-                continue
-            self._transforms.add(transform.header.frame_id, transform.child_frame_id, pose)
+        for fault in self._transforms.update(message.transforms):
+            self._node.get_logger().warning(fault)
 
     # --- in the worker's thread --------------------------------------------------------------------------------------
 
@@ -229,9 +222,9 @@ class Streams:
             return None, ""
         found, pose, name = min(recent, key=lambda entry: abs(entry[0] - stamp))
         if abs(found - stamp) <= self._config.node.max_odometry_age_s * 1e9:
-            self._diagnostics.odometry.near += 1
+            self._diagnostics.odometry.counts["near"] += 1
             return pose, name
-        self._diagnostics.odometry.far += 1
+        self._diagnostics.odometry.counts["far"] += 1
         return None, ""
 
     def skip(self, camera: str, error: Exception) -> None:

@@ -20,7 +20,7 @@ from vpr_ros.errors import ImageError, SourceError
 from vpr_ros.extrinsics import StaticTransforms
 from vpr_ros.images import decode_compressed, decode_image
 from vpr_ros.recognition.drive_clock import stamp_or_received
-from vpr_ros.rotations import pose_from_quaternion
+from vpr_ros.rotations import pose_of
 from vpr_ros.sources.base import Source
 from vpr_ros.sources.truth import Truth, read_truth
 from vpr_ros.trajectory import nearest
@@ -79,7 +79,7 @@ class BagSource(Source):
                 truth = _truth(bag, ground_truth_topic)
             if odom_topic:
                 self._odometry = _odometry(bag, odom_topic)
-            self._transforms = _static_transforms(bag)
+            self._transforms, faults = _static_transforms(bag)
         super().__init__(
             self._path.resolve().name,
             truth=truth,
@@ -89,6 +89,8 @@ class BagSource(Source):
         self._add_notes(bag)
         if self._odometry is not None and self._odometry.note:
             self._note(self._odometry.note)
+        for fault in faults if self._odometry is not None else ():
+            self._note(fault)
 
     def __len__(self) -> int:
         return self._count
@@ -306,20 +308,16 @@ def _truth(bag: Bag, topic: str) -> Truth:
     return Truth(topic, stamps, poses, (note,) if note else (), unit="s")
 
 
-def _static_transforms(bag: Bag) -> StaticTransforms:
-    """Those that the bag holds, if any; what cannot be read is left out."""
-    found = StaticTransforms()
-    if STATIC_TRANSFORMS not in bag.topics or bag.topics[STATIC_TRANSFORMS].type != TRANSFORMS:
-        return found
-    for message in bag.messages([STATIC_TRANSFORMS]):
-        try:
-            for each in _deserialized(message, TRANSFORMS).transforms:
-                p, q = each.transform.translation, each.transform.rotation
-                pose = pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
-                found.add(each.header.frame_id, each.child_frame_id, pose)
-        except (ImageError, ValueError):
-            continue
-    return found
+def _static_transforms(bag: Bag) -> tuple[StaticTransforms, list[str]]:
+    """Those that the bag holds, if any, and what is wrong with some of them."""
+    found, faults = StaticTransforms(), []
+    if STATIC_TRANSFORMS in bag.topics and bag.topics[STATIC_TRANSFORMS].type == TRANSFORMS:
+        for message in bag.messages([STATIC_TRANSFORMS]):
+            try:
+                faults += found.update(_deserialized(message, TRANSFORMS).transforms)
+            except ImageError as error:
+                faults.append(str(error))
+    return found, faults
 
 
 class _Posed(NamedTuple):
@@ -345,10 +343,7 @@ def _posed(bag: Bag, topic: str) -> tuple[list[_Posed], str]:
 
 def _pose(message: Any) -> Pose:
     pose = getattr(message.pose, "pose", message.pose)  # with covariance, or without
-    position, rotation = pose.position, pose.orientation
-    return pose_from_quaternion(
-        np.array([position.x, position.y, position.z]), np.array([rotation.x, rotation.y, rotation.z, rotation.w])
-    )
+    return pose_of(pose.position, pose.orientation)
 
 
 def _stamp_ns(message: Message) -> int:

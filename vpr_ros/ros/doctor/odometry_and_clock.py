@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vpr_ros.doctor import Finding, Level
 from vpr_ros.recognition.odometry import is_pose
 from vpr_ros.ros.doctor.graph import LATE_S, Graph, Stream
 from vpr_ros.ros.doctor.launch_line import launch_line
-from vpr_ros.rotations import pose_from_quaternion
+from vpr_ros.rotations import pose_of
 
 
 def odometry_finding(graph: Graph, transport: str = "raw", max_age_s: float = 0.2, wanted: bool = True) -> Finding:
@@ -41,9 +39,8 @@ def odometry_finding(graph: Graph, transport: str = "raw", max_age_s: float = 0.
 def _fault_of_pose(stream: Stream) -> str:
     """Why the first message holds no pose; empty if it does."""
     pose = stream.message().pose.pose
-    p, q = pose.position, pose.orientation  # messages.pose_from_msg needs OpenCV, which may be what is broken
     try:
-        found = pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+        found = pose_of(pose.position, pose.orientation)  # messages.pose_from_msg needs OpenCV, which may be broken
     except ValueError as error:
         return str(error)
     return "" if is_pose(found) else "its position is absurdly large"
