@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from closure_files import read_g2o, read_pairs
-from small_worlds import texture
+from small_worlds import EIGHT_PLACES, EVERY_FRAME, texture
 
 from vpr_ros import cli
 from vpr_ros.bags.writer import BagWriter
@@ -22,21 +22,11 @@ from vpr_ros.types import Camera
 
 S = 10**9
 CAMERA = Camera(300.0, 300.0, 160.0, 120.0, 320, 240)
-PLACES = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 99]
-SETTINGS = {
-    "keyframe.min_interval_s": 0.0,
-    "keyframe.max_similarity": 1.0,
-    "exclusion.time_s": 4.0,
-    "exclusion.count": 0,
-    "match.min_similarity": 0.6,
-    "match.island_gap": 0,
-    "consistency.min_hits": 1,
-}
 
 
 @pytest.fixture
 def config(grid_model_path: Path) -> Config:
-    return Config().with_values(SETTINGS | {"model.path": str(grid_model_path)})
+    return Config().with_values(EVERY_FRAME | {"model.path": str(grid_model_path)})
 
 
 @pytest.fixture
@@ -44,7 +34,7 @@ def bag(tmp_path: Path) -> Path:
     """Eight places 20 m apart in a row, then back to the first four; true poses on a topic."""
     path = tmp_path / "bag"
     with BagWriter(path) as writer:
-        for i, place in enumerate(PLACES):
+        for i, place in enumerate(EIGHT_PLACES):
             stamp = (100 + i) * S
             pose = np.eye(4)
             pose[0, 3] = 20.0 * place
@@ -119,11 +109,11 @@ def test_every_layout_gives_the_same_answers(bag: Path, tmp_path: Path, config: 
     (kitti / "image_0").mkdir(parents=True)
     folder = tmp_path / "folder"
     folder.mkdir()
-    for i, place in enumerate(PLACES):
+    for i, place in enumerate(EIGHT_PLACES):
         picture = cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(kitti / "image_0" / f"{i:06d}.png"), picture)
         cv2.imwrite(str(folder / f"{i}.png"), picture)
-    (kitti / "times.txt").write_text("".join(f"{float(i):.6e}\n" for i in range(len(PLACES))))
+    (kitti / "times.txt").write_text("".join(f"{float(i):.6e}\n" for i in range(len(EIGHT_PLACES))))
     (kitti / "calib.txt").write_text("P0: 300 0 160 0 0 300 120 0 0 0 1 0\n")
     sources = [BagSource(bag), open_source(tmp_path / "kitti"), open_source(folder, rate_hz=1.0)]
     answers = [[(m.status, m.match) for m in replay(source, config).matches] for source in sources]
@@ -139,7 +129,7 @@ def run_cli(*arguments: object) -> int:
 
 
 def test_the_command_line(bag: Path, tmp_path: Path, grid_model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    settings = [word for name, value in EVERY_FRAME.items() for word in ("--set", f"{name}={value}")]
     arguments = ["replay", bag, "--model", grid_model_path, "--out", tmp_path / "runs", "--exclusion-s", 4]
     assert run_cli(*arguments, "--ground-truth-topic", "/truth", *settings) == 0
     said = capsys.readouterr().out
@@ -271,12 +261,12 @@ def test_a_folder_is_judged_from_the_command_line(
     """With a truth on another clock, slower than the images and out of phase."""
     images = tmp_path / "images"
     images.mkdir()
-    for i, place in enumerate(PLACES):
+    for i, place in enumerate(EIGHT_PLACES):
         cv2.imwrite(str(images / f"{i}.png"), cv2.cvtColor(texture(place, 320, 240), cv2.COLOR_RGB2BGR))
-    x = np.interp(np.arange(0, 12.01, 0.4), range(13), [20.0 * place for place in PLACES])
+    x = np.interp(np.arange(0, 12.01, 0.4), range(13), [20.0 * place for place in EIGHT_PLACES])
     rows = [f"{100 + 0.4 * k:.3f} {at:.6f} 0 0 0 0 0 1" for k, at in enumerate(x)]
     (tmp_path / "truth.txt").write_text("\n".join(rows))
-    settings = [word for name, value in SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    settings = [word for name, value in EVERY_FRAME.items() for word in ("--set", f"{name}={value}")]
     arguments = ["replay", images, "--rate-hz", 1, "--model", grid_model_path, "--out", tmp_path / "runs"]
     arguments += ["--ground-truth-file", tmp_path / "truth.txt", "--exclusion-s", 4, *settings]
     assert run_cli(*arguments) == 0
@@ -338,7 +328,7 @@ def test_a_truncated_bag_is_replayed_to_its_last_good_message(bag: Path, tmp_pat
     database.write_bytes(content[: len(content) * 2 // 3])
     source = BagSource(bag)
     done = replay(source, config)
-    assert 3 <= len(done.matches) < len(PLACES)
+    assert 3 <= len(done.matches) < len(EIGHT_PLACES)
     assert any("last good message" in note or "damaged" in note for note in source.notes)
 
 
@@ -381,12 +371,15 @@ def test_true_revisits_in_a_bag_close_although_its_odometry_was_reset(
 
 def test_images_without_a_stamp_take_the_time_of_recording(tmp_path: Path, config: Config) -> None:
     with BagWriter(tmp_path / "bag") as writer:
-        for i, place in enumerate(PLACES):
+        for i, place in enumerate(EIGHT_PLACES):
             writer.image("/image", 0, texture(place, 320, 240), "camera", bag_ns=(100 + i) * S)
     source = BagSource(tmp_path / "bag")
     done = replay(source, config)
-    assert [match.stamp_ns // S for match in done.matches] == list(range(100, 100 + len(PLACES)))
-    assert f"{len(PLACES)} of {len(PLACES)} images carry no stamp: the time of recording stands in" in source.notes
+    assert [match.stamp_ns // S for match in done.matches] == list(range(100, 100 + len(EIGHT_PLACES)))
+    assert (
+        f"{len(EIGHT_PLACES)} of {len(EIGHT_PLACES)} images carry no stamp: the time of recording stands in"
+        in source.notes
+    )
 
 
 def test_a_clock_that_is_set_while_recording_starts_a_session_that_is_noted(tmp_path: Path, config: Config) -> None:

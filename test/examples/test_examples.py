@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from page_code import run_code
 from scipy.spatial.transform import Rotation
-from small_worlds import texture
+from small_worlds import EIGHT_PLACES, EVERY_FRAME, texture
 
 from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config, ros_yaml
@@ -25,17 +25,7 @@ from vpr_ros.types import Camera, MatchStatus, PlaceMatch, Verification
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 S = 10**9
-PLACES = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 99]
-SETTINGS = {
-    "engine.backend": "onnxruntime",
-    "keyframe.min_interval_s": 0.0,
-    "keyframe.max_similarity": 1.0,
-    "exclusion.time_s": 4.0,
-    "exclusion.count": 0,
-    "match.min_similarity": 0.6,
-    "match.island_gap": 0,
-    "consistency.min_hits": 1,
-}
+SETTINGS = EVERY_FRAME | {"engine.backend": "onnxruntime"}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +40,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight places in a row, 20 m apart, then the first four again; odometry of the camera itself."""
     path = tmp_path_factory.mktemp("bag") / "drive"
     with BagWriter(path) as writer:
-        for i, place in enumerate(PLACES):
+        for i, place in enumerate(EIGHT_PLACES):
             stamp, pose = (100 + i) * S, np.eye(4)
             pose[0, 3] = 1.0 * place
             writer.odometry("/odom", stamp, pose, "odom", "camera")

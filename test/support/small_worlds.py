@@ -13,6 +13,19 @@ from scipy.spatial.transform import Rotation
 
 from vpr_ros.model import FORMAT
 
+EIGHT_PLACES = [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 99]
+"""A drive along eight places, back to the first four, and to one that is new; a second each."""
+EVERY_FRAME: dict[str, object] = {
+    "keyframe.min_interval_s": 0.0,
+    "keyframe.max_similarity": 1.0,
+    "exclusion.time_s": 4.0,
+    "exclusion.count": 0,
+    "match.min_similarity": 0.6,
+    "match.island_gap": 0,
+    "consistency.min_hits": 1,
+}
+"""Every frame of such a drive is a keyframe, and each revisit a closure by itself."""
+
 
 def save_grid_model(
     path: Path, width: int = 64, height: int = 48, cell: int = 8, metadata: dict[str, str] | None = None
