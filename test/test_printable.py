@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr_ros.errors import SourceError
-from vpr_ros.printable import PrintableFormatter, printable
+from vpr_ros.printable import PrintableFormatter, on_one_line, printable
 
 STEERING = {*map(chr, (*range(0x20), *range(0x7F, 0xA0))), "\u202e", "\u2066", "\ud800"} - set("\n\t")
 
@@ -44,3 +44,7 @@ def test_an_error_and_a_log_are_printable() -> None:
     assert str(SourceError("folder \x1b]0;owned\x07: no images")) == r"folder \x1b]0;owned\x07: no images"
     record = logging.LogRecord("vpr_ros", logging.INFO, "", 0, "%s", ("\x1b[2J",), None)
     assert PrintableFormatter("%(message)s").format(record) == r"\x1b[2J"
+
+
+def test_what_a_library_reports_goes_on_one_line() -> None:
+    assert on_one_line(ValueError("not\n  so \t good\n")) == "not so good"

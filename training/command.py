@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vpr_ros.errors import VprError
 from vpr_ros.files import cannot_write
-from vpr_ros.printable import printable
+from vpr_ros.printable import on_one_line, printable
 
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc|ALLOC_FAILED", re.IGNORECASE
@@ -26,7 +26,7 @@ def one_line(command: str) -> Iterator[None]:
     except (VprError, OSError, MemoryError, RuntimeError) as error:
         if (reason := _reason(error)) is None:
             raise
-        raise SystemExit(f"{command}: {printable(' '.join(reason.split()))}") from error
+        raise SystemExit(f"{command}: {printable(on_one_line(reason))}") from error
 
 
 def _reason(error: Exception) -> str | None:

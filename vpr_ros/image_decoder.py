@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vpr_ros.errors import ImageError
 from vpr_ros.images import BitDepth, decode_compressed, decode_image, packed_pixels
+from vpr_ros.printable import on_one_line
 from vpr_ros.types import Image
 
 CV_BRIDGE_ENCODINGS = (
@@ -66,7 +67,7 @@ class Decoder:
             picture = self._bridge.imgmsg_to_cv2(packed, "rgb8")
         except Exception as error:  # NumPy's, OpenCV's or Boost's: of any type
             what = f"{message.encoding} image of {width} x {height} px"
-            raise ImageError(f"{what}: cv_bridge fails: {one_line(error)}") from None
+            raise ImageError(f"{what}: cv_bridge fails: {named(error)}") from None
         if not isinstance(picture, np.ndarray) or picture.shape != (height, width, 3) or picture.dtype != np.uint8:
             got = f"{getattr(picture, 'dtype', type(picture).__name__)} {getattr(picture, 'shape', '')}".strip()
             raise ImageError(f"{message.encoding} image of {width} x {height} px: cv_bridge made {got} of it, not rgb8")
@@ -105,6 +106,6 @@ def new_bridge() -> Any:
     return CvBridge()
 
 
-def one_line(error: Exception) -> str:
-    """Type and text."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def named(error: Exception) -> str:
+    """Type and text, on one line."""
+    return on_one_line(f"{type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from vpr_ros.errors import ConfigError
+from vpr_ros.printable import on_one_line
 
 NODE = "vpr"
 """The name of our node, unless a launch file gives it another."""
@@ -29,7 +30,7 @@ def parse_yaml(text: str | bytes) -> Any:
     try:
         tree = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise ConfigError(f"not YAML: {' '.join(str(error).split())[:300]}") from error
+        raise ConfigError(f"not YAML: {on_one_line(error)[:300]}") from error
     except RecursionError:
         raise ConfigError("not YAML of ours: nested too deeply") from None
     left = [MAX_VALUES]

@@ -13,6 +13,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in str(text))
 
 
+def on_one_line(text: object) -> str:
+    """The text without line ends and runs of blanks: what a library reports, within a line of ours."""
+    return " ".join(str(text).split())
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # how Python keeps such a byte

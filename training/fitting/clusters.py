@@ -29,6 +29,7 @@ from training.fitting.whitening import draw_images
 from training.models.netvlad import NetVLADPooling, sample_local_descriptors
 from training.models.place_network import PlaceNetwork
 from training.recipe import Recipe
+from vpr_ros.printable import on_one_line
 
 IMAGES = 500
 """100 local descriptors of each: the 50,000 of docs/methods.md 2.1."""
@@ -109,7 +110,7 @@ def _load(file: Path, pool: NetVLADPooling, key: str) -> bool:
                 raise ValueError("its clusters were made of something else")
             pool.load_state_dict({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        _LOG.warning("%s is damaged (%s): clusters are found again", file, " ".join(str(error).split()))
+        _LOG.warning("%s is damaged (%s): clusters are found again", file, on_one_line(error))
         return False
     return True
 

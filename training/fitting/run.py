@@ -30,7 +30,7 @@ from training.options import differences
 from training.recipe import Recipe, Whitening
 from vpr_ros.errors import ConfigError, ImageError, TrainingError
 from vpr_ros.files import check_writable
-from vpr_ros.printable import printable
+from vpr_ros.printable import on_one_line, printable
 
 
 def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
@@ -90,7 +90,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Path:
 
 
 def _does_not_fit(checkpoint: Path, error: Exception) -> TrainingError:
-    reason = " ".join(str(error).split())[:200]
+    reason = on_one_line(error)[:200]
     return TrainingError(f"{checkpoint} does not fit this recipe and version ({type(error).__name__}: {reason})")
 
 

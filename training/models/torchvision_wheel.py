@@ -10,6 +10,7 @@ from types import ModuleType
 import torch
 
 from vpr_ros.errors import ModelError
+from vpr_ros.printable import on_one_line
 
 
 def import_torchvision() -> ModuleType:
@@ -40,7 +41,7 @@ def import_torchvision() -> ModuleType:
 
 
 def _no_torchvision(error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())
+    reason = on_one_line(error)
     return ModelError(
         f"torchvision cannot be imported beside torch {version('torch')} ({reason}): install both in one command from one "
         "index, pip install --force-reinstall -c constraints.txt torch torchvision"

@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from vpr_ros.printable import on_one_line
+
 
 @cache
 def typestore() -> Typestore:
@@ -61,4 +63,5 @@ class BagFile(Protocol):
 
 
 def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    """Without the full stop, for a sentence of ours goes on; of an error without text its type."""
+    return on_one_line(error).rstrip(".") or type(error).__name__

@@ -11,6 +11,7 @@ import yaml
 
 from vpr_ros.bags.compressed import is_compressed
 from vpr_ros.errors import SourceError
+from vpr_ros.printable import on_one_line
 
 _MAX_BYTES = 1 << 24
 
@@ -31,7 +32,7 @@ class Metadata:
             information = yaml.safe_load(path.read_bytes())["rosbag2_bagfile_information"]
             names = [_plain_name(name) for name in information["relative_file_paths"]]
         except Exception as error:  # whatever broken YAML and foreign structures cause
-            reason = " ".join(str(error).split()).rstrip(".:")
+            reason = on_one_line(error).rstrip(".:")
             raise SourceError(f"metadata.yaml cannot be read ({type(error).__name__}: {reason})") from None
         messages = information.get("message_count")
         return cls(tuple(dict.fromkeys(names)), messages if isinstance(messages, int) else None)

@@ -20,6 +20,7 @@ from vpr_ros.engines.cores import bound_to
 from vpr_ros.errors import EngineError, ModelError
 from vpr_ros.model import MASK, PlaceModel
 from vpr_ros.nvidia_driver import usable_driver
+from vpr_ros.printable import on_one_line
 
 Provider = tuple[str, dict[str, str]]
 """A provider of ONNX Runtime and its options."""
@@ -65,7 +66,7 @@ class OnnxRuntimeEngine:
         except EngineError:
             raise
         except Exception as error:  # onnxruntime raises its own classes, none of them public
-            raise EngineError(f"{name} cannot load the model: {_one_line(error)}") from error
+            raise EngineError(f"{name} cannot load the model: {on_one_line(error)}") from error
         self._session.disable_fallback()
         wanted, running = providers[0][0], self._session.get_providers()
         if wanted != running[0]:
@@ -104,7 +105,7 @@ class OnnxRuntimeEngine:
         except EngineError:
             raise
         except Exception as error:  # as above
-            raise EngineError(f"{self.name} failed: {_one_line(error)}") from error
+            raise EngineError(f"{self.name} failed: {on_one_line(error)}") from error
 
 
 _PROVIDERS = {"cpu": _CPU[0], "cuda": _CUDA[0], "tensorrt": _TENSORRT}
@@ -217,7 +218,3 @@ def _preload() -> None:
     if preload is not None:
         with redirect_stdout(io.StringIO()):  # it prints what it does not find; the session says so, too
             preload()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

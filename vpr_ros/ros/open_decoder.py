@@ -5,7 +5,7 @@ from __future__ import annotations
 from vpr_ros.config import NodeConfig
 from vpr_ros.doctor.cv_bridge import REINSTALL, probe_cv_bridge
 from vpr_ros.errors import ConfigError
-from vpr_ros.image_decoder import Decoder, new_bridge, one_line
+from vpr_ros.image_decoder import Decoder, named, new_bridge
 from vpr_ros.machine import Machine
 
 
@@ -25,7 +25,7 @@ def open_decoder(config: NodeConfig, machine: Machine | None = None) -> Decoder:
         try:
             bridge = new_bridge()
         except Exception as error:  # after all that this process has imported
-            fault, fix = f"cv_bridge {probe.version} does not work in this process: {one_line(error)}", REINSTALL
+            fault, fix = f"cv_bridge {probe.version} does not work in this process: {named(error)}", REINSTALL
         else:
             description = f"cv_bridge {probe.version} (raw {', '.join(probe.encodings)}) and vpr_ros (all others)"
             return Decoder(description, bridge, probe.encodings)

@@ -17,6 +17,7 @@ from vpr_ros.engines.graphs.precision import graph_of
 from vpr_ros.engines.open import open_reference
 from vpr_ros.engines.parity import compare
 from vpr_ros.errors import EngineError
+from vpr_ros.printable import on_one_line
 
 PASS, FAIL, SKIP = "PASS", "FAIL", "SKIP"
 _SAME = 0.999
@@ -173,7 +174,7 @@ class _Checks:
         try:
             self._backend.load(self._model, self._content[: len(self._content) // 2], self._options).close()
         except EngineError as error:
-            return " ".join(str(error).split())
+            return on_one_line(error)
         raise EngineError("half of an engine file was loaded")
 
     def _running(self) -> Engine:

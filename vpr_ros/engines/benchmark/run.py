@@ -13,6 +13,7 @@ from vpr_ros.engines.benchmark.measure import build_engine, engine_recall, measu
 from vpr_ros.engines.benchmark.process import in_process
 from vpr_ros.engines.benchmark.row import BenchmarkRow
 from vpr_ros.errors import EngineError
+from vpr_ros.printable import on_one_line
 
 
 def run(cases: Iterable[Case], settings: Settings, progress: BuildProgress) -> Iterator[BenchmarkRow]:
@@ -42,7 +43,7 @@ def run(cases: Iterable[Case], settings: Settings, progress: BuildProgress) -> I
         except UnsupportedPrecision as error:
             yield BenchmarkRow.of(case, reason=str(error))
         except EngineError as error:
-            reason = " ".join(str(error).split())
+            reason = on_one_line(error)
             yield BenchmarkRow.of(case, reason=reason, checks=(Check("runs", FAIL, reason),) if settings.checks else ())
         else:
             measured = replace(measured, recall=of_engine, reference_recall=of_reference)
@@ -54,4 +55,4 @@ def _checked(case: Case, settings: Settings, file: Path, progress: BuildProgress
     try:
         return in_process(progress, check_engine, case, settings, file)
     except EngineError as error:  # a check crashed the process: the reason names it
-        return (Check("survives its checks", FAIL, " ".join(str(error).split())),)
+        return (Check("survives its checks", FAIL, on_one_line(error)),)
