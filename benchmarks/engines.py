@@ -45,7 +45,7 @@ from vpr_ros.engines.onnxruntime_engine import OnnxRuntimeBackend
 from vpr_ros.engines.openvino_engine import OpenVinoBackend
 from vpr_ros.errors import VprError
 from vpr_ros.images import read_image, resize
-from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.model import PlaceModel
 from vpr_ros.sources.folders import image_files
 
 BACKENDS: tuple[Backend, ...] = (OnnxRuntimeBackend("cpu"), OpenVinoBackend("CPU"))
@@ -224,7 +224,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     try:
-        model = PlaceModel.open(options.model or shipped_model())
+        model = PlaceModel.open(options.model)
         print(f"{model.name}, {model.width}x{model.height}")
         calibration, test = (spread(options.data, n, at, model) for n, at in ((CALIBRATION, 0), (TEST, 0.5)))
         with tempfile.TemporaryDirectory() as folder:

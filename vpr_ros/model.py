@@ -19,7 +19,7 @@ import onnxruntime
 
 from vpr_ros.errors import ModelError
 from vpr_ros.files import expanded
-from vpr_ros.printable import printable
+from vpr_ros.printable import on_one_line, printable
 from vpr_ros.share import shared_files
 
 FORMAT = "vpr_ros.place_model.1"
@@ -116,7 +116,7 @@ class PlaceModel:
 
 def _refusal(error: Exception) -> str:
     """Why ONNX Runtime does not load a model, and what helps."""
-    reason = " ".join(str(error).split())[-300:]  # it begins with signatures of C++
+    reason = on_one_line(error)[-300:]  # it begins with signatures of C++
     here = f"ONNX Runtime {onnxruntime.__version__}"
     if re.search(r"not a registered function/op|is not implemented|NOT_IMPLEMENTED|No opset import for domain", reason):
         return f"it has an operator that {here} does not know ({reason})"
@@ -178,7 +178,7 @@ def _try_out(path: Path, session: onnxruntime.InferenceSession, size: tuple[int,
     except Exception as error:  # as above
         if options.terminate:
             raise ModelError(f"{path} has no answer for one image in {TRIAL_S:.0f} s") from error
-        raise ModelError(f"{path} does not run: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"{path} does not run: {on_one_line(error)[:300]}") from error
     finally:
         watchdog.cancel()
     if descriptors.shape != (1, dim):

@@ -20,7 +20,7 @@ from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run
 from vpr_ros.evaluation.run_folder import write_run
 from vpr_ros.extrinsics import configured_extrinsics
-from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.sources import Source
 from vpr_ros.sources.base import TRUE_ODOMETRY
@@ -60,7 +60,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
     """
     stopwatch = Stopwatch()
     if engine is None:
-        model = PlaceModel.open(config.model.path or shipped_model())
+        model = PlaceModel.open(config.model.path)
         engine = open_engine(model, config.engine, images_of(config.engine))
     events: dict[str, list[str]] = {}
     detector = LoopDetector(
@@ -82,7 +82,8 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         if frame is None:
             break
         try:
-            frame = replace(frame, body_from_camera=extrinsics.get(frame.camera_name, frame.body_from_camera))
+            if frame.camera_name in extrinsics:
+                frame = replace(frame, body_from_camera=extrinsics[frame.camera_name])
             matches.append(detector.process(frame))
         except FrameOrderError:
             out_of_order += 1

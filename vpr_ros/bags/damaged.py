@@ -34,7 +34,7 @@ except ImportError:  # rosdep has no key for it; whole bags are read without it
 
 def hidden_damage(path: Path) -> str:
     """What is wrong with a .db3 that rosbags would read without a word; empty where nothing is."""
-    if path.suffix != ".db3":
+    if path.suffix.lower() != ".db3":
         return ""
     if _has_write_ahead_log(path):
         return "it has an unmerged write-ahead log"

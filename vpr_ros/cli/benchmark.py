@@ -24,7 +24,7 @@ from vpr_ros.engines.open import fitted
 from vpr_ros.evaluation.run_folder import new_folder
 from vpr_ros.files import whole_file
 from vpr_ros.machine import Machine
-from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.model import PlaceModel
 from vpr_ros.sources.sample import images_of
 
 EXAMPLES = """\
@@ -86,7 +86,7 @@ def _benchmark(options: argparse.Namespace) -> int:
     places = Places.open(options.places, options.sequence, config) if options.places else None
     load = images_of(config.engine)
     sample = load() if load else []
-    models = [PlaceModel.open(path) for path in options.models or [config.model.path or shipped_model()]]
+    models = [PlaceModel.open(path) for path in options.models or [config.model.path]]
     images = [(model, fitted(model, sample)) for model in models]
     now = datetime.now()
     folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-benchmark")

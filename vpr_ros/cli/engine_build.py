@@ -18,7 +18,7 @@ from vpr_ros.engines.open import build_options, builder_of, fastest
 from vpr_ros.engines.tensorrt.backend import TensorRtBackend
 from vpr_ros.engines.tensorrt.layers import summary
 from vpr_ros.errors import ConfigError
-from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.model import PlaceModel
 from vpr_ros.printable import printable
 from vpr_ros.sources.sample import images_of
 
@@ -47,7 +47,7 @@ class Bar:
 
 def build(config: Config, options: argparse.Namespace) -> int:
     """Exit status."""
-    model = PlaceModel.open(config.model.path or shipped_model())
+    model = PlaceModel.open(config.model.path)
     load = images_of(config.engine)
     builder = builder_of(model, config.engine, load() if load else ())
     built_for, progress = build_options(config.engine), Bar()

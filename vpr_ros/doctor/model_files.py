@@ -89,10 +89,10 @@ def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
 
     `model_error` or `map_error` says why that failed, `map_faults` what the map cannot do where matches are verified.
     """
-    from vpr_ros.model import PlaceModel, shipped_model
+    from vpr_ros.model import PlaceModel
 
     try:
-        model = PlaceModel.open(path or shipped_model())
+        model = PlaceModel.open(path)
     except VprError as error:
         return {"model_error": str(error)}
     facts = {

@@ -12,7 +12,7 @@ from vpr_ros.config import Config
 from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
 from vpr_ros.map.place_map import PlaceMap
-from vpr_ros.model import PlaceModel, shipped_model
+from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
@@ -31,7 +31,7 @@ class Recogniser:
     def __init__(self, config: Config, map_file: Path | None, diagnostics: Diagnostics, logger: RcutilsLogger) -> None:
         """Raises VprError for what cannot be opened; without `map_file` the map is empty."""
         self.config = config
-        self.model = PlaceModel.open(config.model.path or shipped_model())
+        self.model = PlaceModel.open(config.model.path)
         place_map = None if map_file is None else PlaceMap.load(map_file, self.model.id, self.model.dim)
         self._map_file, self._saved = map_file, 0 if place_map is None else len(place_map)
         build_options(config.engine)  # a mistake in it is reported now
