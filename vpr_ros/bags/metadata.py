@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from vpr_ros.bags.compressed import is_compressed
 from vpr_ros.errors import SourceError
+from vpr_ros.parameter_files import parse_yaml
 from vpr_ros.printable import on_one_line
 
 _MAX_BYTES = 1 << 24
@@ -29,7 +28,7 @@ class Metadata:
         try:
             if not path.is_file() or path.stat().st_size > _MAX_BYTES:
                 raise ValueError("is no regular file of a sensible size")
-            information = yaml.safe_load(path.read_bytes())["rosbag2_bagfile_information"]
+            information = parse_yaml(path.read_bytes())["rosbag2_bagfile_information"]
             names = [_plain_name(name) for name in information["relative_file_paths"]]
         except Exception as error:  # whatever broken YAML and foreign structures cause
             reason = on_one_line(error).rstrip(".:")
