@@ -161,3 +161,86 @@ def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
     assert (
         len(place_map.faults(is_verified=False, calibrated=["front", "rear"], without=[name(1), name(2), name(3)])) == 0
     )
+
+
+def of_sessions(*sessions: str, robot: str = "robot", seed: int = 0) -> PlaceMap:
+    """A keyframe of each of these sessions in turn, linked to the one before."""
+    rng = np.random.default_rng(seed)
+    result = PlaceMap(4)
+    for i, session in enumerate(sessions):
+        descriptor = rng.normal(size=4).astype(np.float32)
+        result.add(Keyframe(KeyframeRef(robot, session, i), descriptor / np.linalg.norm(descriptor)))
+        if i:
+            result.link(result.names[i - 1], result.names[i])
+    return result
+
+
+def test_a_session_is_removed_with_its_links_and_its_names_are_not_given_again() -> None:
+    place_map = of_sessions(*"aabba")
+    kept = [place_map[ref] for ref in place_map.names if ref.session == "a"]
+    assert place_map.remove_session("robot", "b") == 2
+    assert [k.ref for k in place_map] == [k.ref for k in kept]
+    assert place_map.links == [(kept[0].ref, kept[1].ref)]
+    assert place_map.sessions == [("robot", "a")]
+    assert place_map.next_id == 5
+    for keyframe in kept:
+        assert place_map.search(keyframe.descriptor, 1)[0].keyframe == keyframe.ref
+    with pytest.raises(MapError, match="there is no session 'b' of robot 'robot'; sessions: 'a'"):
+        place_map.remove_session("robot", "b")
+
+
+def test_what_was_removed_meanwhile_may_be_left_out_of_a_search() -> None:
+    place_map = of_sessions(*"aaa")
+    names = place_map.names
+    place_map.remove(names[:1])
+    assert [c.keyframe for c in place_map.search(np.ones(4, np.float32) / 2, 3, without=names[:2])] == names[2:]
+
+
+def test_a_session_is_renamed(tmp_path: Path) -> None:
+    place_map = of_sessions(*"ab")
+    place_map.rename_session("robot", "a", "anna", "monday")
+    assert place_map.sessions == [("anna", "monday"), ("robot", "b")]
+    assert place_map.names[0] == KeyframeRef("anna", "monday", 0)
+    with pytest.raises(MapError, match="already"):
+        place_map.rename_session("robot", "b", "anna", "monday")
+    place_map.save(tmp_path / "map", "m")
+    assert PlaceMap.load(tmp_path / "map", "m").names == place_map.names
+
+
+def test_maps_are_merged_once() -> None:
+    """However often; sessions keep their moments, and links come along."""
+    into, other = of_sessions(*"aab"), of_sessions(*"ccd", robot="other", seed=1)
+    assert into.add_all(other) == 3
+    assert into.add_all(other) == 0
+    assert len(into) == 6
+    assert len(into.links) == 4
+    assert [into.moment(ref) % DRIVE_MOMENTS for ref in into.names] == [0, 1, 0, 0, 1, 0]
+    with pytest.raises(MapError, match="is in both maps, but not the same: rename it"):
+        into.add_all(of_sessions("a", seed=2))
+
+
+def test_what_stands_for_a_keyframe_has_its_links() -> None:
+    place_map = of_sessions(*"aaa")
+    first, second, third = (place_map._key(ref) for ref in place_map.names)
+    place_map.merge({second: first})
+    assert len(place_map) == 2
+    assert place_map.links == [(place_map._ref(first), place_map._ref(third))]
+
+
+def test_a_map_is_pruned_to_what_it_may_keep(tmp_path: Path) -> None:
+    """And is the same again from its file."""
+    path = tmp_path / "town.vprmap"
+    place_map = PlaceMap.open(path, "m", 2)
+    for i in range(60):  # a circle, in steps of 6 degrees
+        angle = np.radians(6.0 * i)
+        place_map.add(Keyframe(KeyframeRef("", "s", i), np.array([np.cos(angle), np.sin(angle)], np.float32)))
+    spared = place_map.names[10:14]
+    removed = place_map.redundant(keep=30, gap=5, spared=spared)
+    place_map.merge(removed)
+    assert len(place_map) == 30
+    assert set(spared) <= set(place_map.names)
+    kept = [ref.id for ref in place_map.names]
+    assert max(np.diff([*kept, kept[0] + 60])) <= 11
+    place_map.shrink()
+    place_map.close()
+    assert PlaceMap.load(path, "m").names == place_map.names

@@ -30,8 +30,8 @@ class KeyTable:
         return self.column("key")
 
     def column(self, name: str) -> NDArray[np.int64]:
-        """(N,) in the order of the keys; a copy."""
-        return np.array(self._columns[name], np.int64)
+        """(N,) in the order of the keys; a copy, which may be made while another thread adds."""
+        return np.frombuffer(self._columns[name].tobytes(), np.int64)
 
     def add(self, row: KeyframeRow) -> None:
         """Raises ValueError for a key that is not above all others."""

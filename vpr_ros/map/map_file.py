@@ -29,8 +29,8 @@ class Kind(Enum):
     ARCHIVE = "a map of before there were databases, an .npz file"
 
 
-def kind_of(path: Path) -> Kind:
-    """Of a path. Raises MapError, which names what is wrong, for anything that is neither a map nor nothing."""
+def kind_of(path: Path, is_whole: bool = True) -> Kind:
+    """Of a path; `is_whole` refuses what was cut short. Raises MapError, which names what is wrong, for anything that is neither a map nor nothing."""
     try:
         if not path.exists():
             if path.is_symlink():
@@ -48,11 +48,11 @@ def kind_of(path: Path) -> Kind:
         raise MapError(f"{path} is empty, and no map: remove it")
     if not header.startswith(SQLITE) or len(header) < HEADER_BYTES:
         raise MapError(f"{path} is corrupt or no map: it does not begin like one")
-    _check_header(path, header, size)
+    _check_header(path, header, size if is_whole else None)
     return Kind.DATABASE
 
 
-def _check_header(path: Path, header: bytes, size: int) -> None:
+def _check_header(path: Path, header: bytes, size: int | None) -> None:
     """By SQLite's database header (sqlite.org/fileformat.html, 1.3)."""
 
     def number(offset: int, length: int = 4) -> int:
@@ -66,9 +66,10 @@ def _check_header(path: Path, header: bytes, size: int) -> None:
         )
     page = number(16, 2)
     pages, is_exact = number(28), number(24) == number(92)
-    if is_exact and size < pages * (65536 if page == 1 else page) and not _has_wal(path):
+    bytes_announced = pages * (65536 if page == 1 else page)
+    if size is not None and is_exact and size < bytes_announced and not _has_wal(path):
         raise MapError(
-            f"{path} is corrupt: {size} bytes of {pages * page} are there; `vpr map check {path} --repair NEW` saves what is"
+            f"{path} is corrupt: {size} bytes of {bytes_announced} are there; `vpr map check {path} --repair NEW` saves what is"
         )
 
 
@@ -151,3 +152,31 @@ def new_database(path: Path) -> Iterator[sqlite3.Connection]:
         raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
     except sqlite3.Error as error:
         raise MapError(f"cannot save map {path}: {error}") from error
+
+
+def connect(database: str, uri: bool = False) -> sqlite3.Connection:
+    """In autocommit mode, for any thread, wary of what a foreign file could ask of SQLite."""
+    connection = sqlite3.connect(database, uri=uri, isolation_level=None, check_same_thread=False, timeout=5.0)
+    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def connect_to_read(path: Path, is_whole: bool = True) -> sqlite3.Connection:
+    """From a folder that takes no file, too, as long as the map was closed properly; not `is_whole`: what was cut short, too."""
+    connection = connect(uri_of(path, "ro"), uri=True)
+    if not is_whole:
+        connection.execute("PRAGMA writable_schema = ON")  # SQLite then takes a file as long as it is
+    try:
+        connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.OperationalError:
+        connection.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        connection = connect(uri_of(path, "ro") + "&immutable=1", uri=True)
+    return connection
+
+
+def uri_of(path: Path, mode: str) -> str:
+    """For `connect`."""
+    return f"{path.absolute().as_uri()}?mode={mode}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,11 +19,14 @@ from vpr_ros.map.index.base import Index, Selection
 from vpr_ros.map.index.faiss_index import FaissIndex
 from vpr_ros.map.key_table import KeyTable
 from vpr_ros.map.map_file import Kind, MapLock, kind_of, new_database
+from vpr_ros.map.pruning import final, redundant
 from vpr_ros.map.recorder import Recorder
 from vpr_ros.map.rows import (
+    DRIVE_MOMENTS,
     CameraRow,
     KeyframeRow,
     LinkRow,
+    Removal,
     Row,
     SessionRow,
     camera_row,
@@ -36,8 +39,6 @@ from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Pose
 KEPT_KEYS = 1 << 16
 """Names whose keys are kept at hand; the others are looked up in the store."""
 KEPT_KEYFRAMES = 64
-DRIVE_MOMENTS = 10**12
-"""Moments of different drives never lie near one another; a multiple of common gaps, so that all drives are rounded alike (`Links`)."""
 
 
 @dataclass(slots=True)
@@ -150,6 +151,11 @@ class PlaceMap:
             raise
 
     @property
+    def model_id(self) -> str:
+        """Of the model that made its descriptors; empty for a map in memory."""
+        return self._store.facts().get("model_id", "")
+
+    @property
     def path(self) -> Path | None:
         """Of its file, None where it is in memory."""
         return self._store.path
@@ -180,13 +186,19 @@ class PlaceMap:
         if own is not None and path.exists() and path.samefile(own):
             self.flush()
             return len(self)
-        waiting: Sequence[Row] = ()
+        waiting: Sequence[Row | Removal] = ()
         try:
             self.flush()
         except MapError:  # its own disk is full: the copy may be on another
             waiting = self._recorder.waiting if self._recorder is not None else ()
         with MapLock(path):
             return self._store.copy_to(path, _facts(model_id, self.dim), waiting)
+
+    def __enter__(self) -> PlaceMap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Raises MapError where keyframes could not be written."""
@@ -213,11 +225,7 @@ class PlaceMap:
         return self._keyframe(self._key(ref))
 
     def __contains__(self, ref: KeyframeRef) -> bool:
-        try:
-            self._key(ref)
-        except KeyError:
-            return False
-        return True
+        return self._find(ref) is not None
 
     @property
     def names(self) -> list[KeyframeRef]:
@@ -251,18 +259,47 @@ class PlaceMap:
         self._write([link])
 
     def remove(self, refs: Collection[KeyframeRef]) -> None:
-        """Forget keyframes, and the links with them. Raises KeyError for a name that is not there, MapError."""
+        """Forget keyframes, and the links with them. Raises KeyError for a name that is not there."""
         self._remove([self._key(ref) for ref in refs])
 
     def _remove(self, keys: Sequence[int]) -> None:
-        self.flush()
-        self._store.delete("keyframe", keys)
+        self._write([Removal(key) for key in keys])
         self._index.remove(np.array(keys, np.int64))
         self._table.remove(keys)
         gone = set(keys)
         self._links = [link for link in self._links if gone.isdisjoint(link)]
         self._kept.clear()
         self._key_of.clear()
+
+    def redundant(self, keep: int, gap: int, spared: Collection[KeyframeRef] = ()) -> dict[int, int]:
+        """What `merge` needs to be left with `keep` keyframes, or as near as that comes without the loss of a place.
+
+        `gap` is the number of moments within which keyframes are of one place; those in `spared` stay. May run in another thread
+        than what adds and searches; waits for the disk. Raises MapError.
+        """
+        self.flush()
+        links, keys = list(self._links), self._table.keys
+        moments = self._table.column("moment")[: len(keys)]
+        rows = [row for chunk in self._store.descriptors() for row in chunk]
+        stored = np.isin(keys, [row.key for row in rows])
+        keys, moments, known = keys[stored], moments[stored], set(keys[stored].tolist())
+        descriptors = descriptors_of([row for row in rows if row.key in known], self.dim)
+        links = [link for link in links if known.issuperset(link)]
+        spared_keys = {key for ref in spared if (key := self._find(ref)) is not None}
+        return redundant(keys, moments, descriptors, links, len(self) - keep, gap, spared_keys)
+
+    def merge(self, removed: Mapping[int, int]) -> None:
+        """Forget keyframes; their loop closures become those of the keyframes that stand for them (`redundant`)."""
+        links = [(final(removed, a), final(removed, b)) for a, b in self._links]
+        new = {link for link in links if link[0] != link[1]} - set(self._links)
+        self._remove([key for key in removed if key in self._table])
+        self._links += sorted(new)
+        self._write([LinkRow(*link) for link in sorted(new)])
+
+    def shrink(self) -> None:
+        """Give the room of what was removed back to the disk. Raises MapError."""
+        self.flush()
+        self._store.shrink()
 
     # --- sessions ---------------------------------------------------------------------------------------------------
 
@@ -300,7 +337,8 @@ class PlaceMap:
         number = self._session_number_of(robot, session)
         keys = self.keys_of_session(robot, session)
         self._remove(keys)
-        self._store.delete("session", [number])
+        self.flush()
+        self._store.delete_session(number)
         del self._sessions[number], self._session_of[robot, session]
         self._cameras = {row.camera: row for row in self._cameras.values() if row.session != number}
         self._camera_of = {row[1:]: row.camera for row in self._cameras.values()}
@@ -329,9 +367,9 @@ class PlaceMap:
     # --- search -----------------------------------------------------------------------------------------------------
 
     def search(self, descriptor: Descriptor, k: int, without: Collection[KeyframeRef] = ()) -> tuple[Candidate, ...]:
-        """At most k keyframes, none of those in `without`, most similar first."""
-        excluded = np.fromiter((self._key(ref) for ref in without), np.int64, len(without))
-        hits = self._index.search(descriptor, k, Selection(without=excluded))
+        """At most k keyframes, none of those in `without` (which may have been removed meanwhile), most similar first."""
+        excluded = [key for ref in without if (key := self._find(ref)) is not None]
+        hits = self._index.search(descriptor, k, Selection(without=np.array(excluded, np.int64)))
         return tuple(Candidate(self._ref(hit.key), hit.similarity) for hit in hits)
 
     def moment(self, ref: KeyframeRef) -> int:
@@ -370,6 +408,27 @@ class PlaceMap:
             )
         return found
 
+    def add_all(self, other: PlaceMap, progress: Callable[[Iterator[Keyframe]], Iterable[Keyframe]] = iter) -> int:
+        """Add what this map does not have of another one of the same model; how many keyframes.
+
+        Raises MapError, and stops there, where the two have different keyframes of one name.
+        """
+        added = 0
+        for keyframe in progress(iter(other)):
+            ref = keyframe.ref
+            if ref not in self:
+                self.add(keyframe)
+                added += 1
+            elif not np.array_equal(self[ref].descriptor, keyframe.descriptor):
+                raise MapError(
+                    f"session {ref.session!r} of robot {ref.robot!r} is in both maps, but not the same: rename it in one (vpr map rename)"
+                )
+        known = set(self.links)
+        for link in other.links:
+            if link not in known:
+                self.link(*link)
+        return added
+
     @property
     def without_intrinsics(self) -> int:
         """How many keyframes have none."""
@@ -386,12 +445,18 @@ class PlaceMap:
 
     def _key(self, ref: KeyframeRef) -> int:
         """Raises KeyError."""
+        key = self._find(ref)
+        if key is None:
+            raise KeyError(ref)
+        return key
+
+    def _find(self, ref: KeyframeRef) -> int | None:
         key = self._key_of.get(ref)
         if key is None:
             session = self._session_of.get((ref.robot, ref.session))
             key = None if session is None else self._store.key_of(session, ref.id)
             if key is None or key not in self._table:
-                raise KeyError(ref)
+                return None
             self._note_key(ref, key)
         return key
 
@@ -491,7 +556,7 @@ class PlaceMap:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def _write(self, rows: Sequence[Row], key: int | None = None, keyframe: Keyframe | None = None) -> None:
+    def _write(self, rows: Sequence[Row | Removal], key: int | None = None, keyframe: Keyframe | None = None) -> None:
         if key is not None and keyframe is not None:
             self._pending[key] = keyframe
         if self._recorder is not None:
@@ -500,7 +565,7 @@ class PlaceMap:
         self._store.write(rows)
         self._on_written(rows)
 
-    def _on_written(self, rows: Sequence[Row]) -> None:
+    def _on_written(self, rows: Sequence[Row | Removal]) -> None:
         """In the recorder's thread, if there is one."""
         for row in rows:
             if isinstance(row, KeyframeRow):
@@ -526,15 +591,40 @@ def _require(path: Path) -> None:
         raise MapError(f"there is no map {path}")
 
 
-def _checked_facts(path: Path, store: Store, model_id: str, dim: int | None) -> int:
-    """How many numbers its descriptors have. Raises MapError for a map of another model."""
+@dataclass(frozen=True, slots=True)
+class MapFacts:
+    """With what model a map was made, and how many numbers its descriptors have."""
+
+    model_id: str
+    dim: int
+
+
+def facts_of(path: Path) -> MapFacts:
+    """Of a map file. Raises MapError for what is none."""
+    _require(path)
+    if kind_of(path) is Kind.ARCHIVE:
+        archive = read_archive(path)
+        return MapFacts(archive.model_id, archive.dim)
+    store = Store(path, writable=False)
+    try:
+        return _facts_of_store(path, store)
+    finally:
+        store.close()
+
+
+def _facts_of_store(path: Path, store: Store) -> MapFacts:
     facts = store.facts()
     try:
-        found = int(facts["dim"])
-        _check_model(path, facts["model_id"], found, model_id, dim)
+        return MapFacts(facts["model_id"], int(facts["dim"]))
     except (KeyError, ValueError) as error:
         raise MapError(f"{path} is corrupt or no map: it does not tell its model") from error
-    return found
+
+
+def _checked_facts(path: Path, store: Store, model_id: str, dim: int | None) -> int:
+    """How many numbers its descriptors have. Raises MapError for a map of another model."""
+    facts = _facts_of_store(path, store)
+    _check_model(path, facts.model_id, facts.dim, model_id, dim)
+    return facts.dim
 
 
 def _check_model(path: Path, made_with: str, found: int, model_id: str, dim: int | None) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from vpr_ros.map.schema import checksum
 from vpr_ros.types import Camera, Keyframe, KeyframeRef, Pose, Thumbnail
 
+DRIVE_MOMENTS = 10**12
+"""Moments of different drives never lie near one another; a multiple of common gaps, so that all drives are rounded alike (`Links`)."""
 POSE_BYTES = 128
 """Of 4 x 4 float64, row by row, little-endian."""
 
@@ -65,6 +67,12 @@ class LinkRow(NamedTuple):
 
     first: int
     second: int
+
+
+class Removal(NamedTuple):
+    """No row, but the end of one: the keyframe of that key, with all that refers to it."""
+
+    key: int
 
 
 Row: TypeAlias = SessionRow | CameraRow | KeyframeRow | DescriptorRow | ThumbnailRow | LinkRow

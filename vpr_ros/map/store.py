@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from vpr_ros.errors import MapError
 from vpr_ros.map import schema
 from vpr_ros.map.key_table import COLUMNS
-from vpr_ros.map.map_file import new_database
+from vpr_ros.map.map_file import connect, connect_to_read, new_database, uri_of
 from vpr_ros.map.rows import (
-    ROWS,
     TABLE_OF,
     CameraRow,
     DescriptorRow,
     KeyframeRow,
     LinkRow,
+    Removal,
     Row,
     SessionRow,
     ThumbnailRow,
@@ -52,13 +52,13 @@ class Store:
         self._write_lock = self._lock if path is None else threading.RLock()
         with self._errors():
             if path is None:
-                self._reader = self._writer = _connect(":memory:")
+                self._reader = self._writer = connect(":memory:")
                 schema.create(self._writer)
                 self.set_facts({"map_id": secrets.token_hex(16)})
                 return
-            self._writer = _connect_to_write(path, durability) if writable else _connect_to_read(path)
+            self._writer = _connect_to_write(path, durability) if writable else connect_to_read(path)
             _check_schema(self._writer, path)
-            self._reader = _connect_to_read(path) if writable else self._writer
+            self._reader = connect_to_read(path) if writable else self._writer
 
     def close(self) -> None:
         with self._write_lock, self._lock, suppress(sqlite3.Error):
@@ -152,16 +152,20 @@ class Store:
             raise ValueError(f"keyframe {key} has no row in table {TABLE_OF[kind]}")
         return rows
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Add rows, all or none; durable when this returns. Raises MapError."""
+    def write(self, rows: Iterable[Row | Removal]) -> None:
+        """Add and remove, all or nothing; durable when this returns. Raises MapError."""
         with self._errors(), self._write_lock, _transaction(self._writer) as cursor:
             write_rows(cursor, rows)
 
-    def delete(self, table: str, keys: Collection[int]) -> None:
-        """Rows by their number, and what refers to them."""
-        column = ROWS[table]._fields[0]
+    def delete_session(self, session: int) -> None:
+        """With its keyframes, and all that refers to them."""
         with self._errors(), self._write_lock, _transaction(self._writer) as cursor:
-            cursor.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((int(key),) for key in keys))
+            cursor.execute("DELETE FROM session WHERE session = ?", (session,))
+
+    def shrink(self) -> None:
+        """Give the room of what was removed back to the disk; needs as much again meanwhile."""
+        with self._errors(), self._write_lock:
+            self._writer.execute("VACUUM")
 
     def rename_session(self, row: SessionRow) -> None:
         """Give a session another robot or name. Raises MapError where that is taken."""
@@ -173,7 +177,7 @@ class Store:
 
     # --- copies -----------------------------------------------------------------------------------------------------
 
-    def copy_to(self, path: Path, facts: dict[str, str], rows: Sequence[Row] = ()) -> int:
+    def copy_to(self, path: Path, facts: dict[str, str], rows: Sequence[Row | Removal] = ()) -> int:
         """A whole, consistent copy as a file, made while this one grows; with other facts, and rows that may not be in it yet.
 
         The caller has the lock of the map at `path`. Returns how many keyframes it holds. Raises MapError, and leaves what lies
@@ -198,17 +202,20 @@ class Store:
             if self.path is None:
                 _in_steps(self._reader, target, self._lock)
                 return
-            source = _connect_to_read(self.path)  # of its own: it sees one moment, and nobody waits for it
+            source = connect_to_read(self.path)  # of its own: it sees one moment, and nobody waits for it
             try:
                 source.backup(target)
             finally:
                 source.close()
 
 
-def write_rows(cursor: sqlite3.Cursor, rows: Iterable[Row], or_ignore: bool = False) -> None:
-    """Rows that refer to others come after them; with `or_ignore` those that are there already are left out."""
+def write_rows(cursor: sqlite3.Cursor, rows: Iterable[Row | Removal], or_ignore: bool = False) -> None:
+    """In this order; with `or_ignore` rows that are there already are left out."""
     for _, group in groupby(rows, type):
         some = list(group)
+        if isinstance(some[0], Removal):
+            cursor.executemany("DELETE FROM keyframe WHERE key = ?", some)
+            continue
         kind = type(some[0])
         marks = ", ".join("?" * (len(kind._fields) + 1))
         either = "OR IGNORE " if or_ignore or kind is LinkRow else ""  # two closures may join the same pair
@@ -246,15 +253,8 @@ def _checked(kind: type[R], row: Sequence[Any]) -> R:
     return found
 
 
-def _connect(database: str, uri: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(database, uri=uri, isolation_level=None, check_same_thread=False, timeout=5.0)
-    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
 def _connect_to_write(path: Path, durability: str) -> sqlite3.Connection:
-    connection = _connect(_uri(path, "rw"), uri=True)
+    connection = connect(uri_of(path, "rw"), uri=True)
     connection.execute("PRAGMA journal_mode = WAL")
     _migrate(connection)
     connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS[durability]}")
@@ -266,23 +266,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
         with _transaction(connection):
             schema.MIGRATIONS[version](connection)
             connection.execute(f"PRAGMA user_version = {version + 1}")
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """From a folder that takes no file, too, as long as the map was closed properly."""
-    connection = _connect(_uri(path, "ro"), uri=True)
-    try:
-        connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(path.name + "-wal").exists():
-            raise
-        connection = _connect(_uri(path, "ro") + "&immutable=1", uri=True)
-    return connection
-
-
-def _uri(path: Path, mode: str) -> str:
-    return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
