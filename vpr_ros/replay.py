@@ -98,6 +98,8 @@ def replay(
             if frame.camera_name in extrinsics:
                 frame = replace(frame, body_from_camera=extrinsics[frame.camera_name])
             matches.append(detector.process(frame))
+            if detector.is_over_budget:
+                detector.prune(detector.redundant())
         except FrameOrderError:
             out_of_order += 1
             continue

@@ -17,6 +17,7 @@ from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
+from vpr_ros.ros.pruning import Pruning
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Keyframe
@@ -48,6 +49,7 @@ class Recogniser:
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
+        self.pruning = Pruning(self.lock, logger.info, logger.warning)
         engine = open_reference(self.model, config.engine.threads)
         place_map = PlaceMap(self.model.dim) if map_file is None else self.open_map(map_file)
         self._unsaved_from = len(place_map)
@@ -63,6 +65,7 @@ class Recogniser:
         self._diagnostics.engine_build = None
         if self._engine_build is not None:
             self._engine_build.cancel()
+        self.pruning.close()
         with self.lock:
             self.detector.engine.close()
         self._close_map(self.detector.map)
@@ -91,6 +94,7 @@ class Recogniser:
             self.detector = self._new_detector(self.detector.engine, place_map)
             self._diagnostics.configured(self.config, self.detector, self.stopwatch)
         if before is not place_map:
+            self.pruning.close()
             self._close_map(before)
         self.check_map()
         return before
