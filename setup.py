@@ -23,6 +23,7 @@ PYPI_NAMES = {
     "python3-tqdm": "tqdm",
     "python3-yaml": "PyYAML",
     "rclpy": "ros-rclpy[fastrtps]",
+    "vpr_msgs": "vpr-msgs",
 }
 HERE = Path(__file__).resolve().parent
 if (HERE / "vpr_msgs").is_dir():  # not on PyPI: `pip install '.[ros]'` builds those of this checkout
