@@ -57,7 +57,9 @@ def require_vpr_msgs():
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     if is_colcon and not any(Path(prefix, "share/vpr_msgs/package.xml").is_file() for prefix in prefixes if prefix):
         link = f"ln -s {HERE.name}/vpr_msgs {HERE.parent}/"
-        sys.exit(f"{name} needs vpr_msgs, which is in its folder, where colcon does not look. Type this, and build again:\n\n    {link}\n")
+        sys.exit(
+            f"{name} needs vpr_msgs, which is in its folder, where colcon does not look. Type this, and build again:\n\n    {link}\n"
+        )
 
 
 require_vpr_msgs()
