@@ -57,7 +57,7 @@ def _search(
 
 @cache
 def why_refused() -> str:
-    """Why the installed faiss cannot search a part of an index, as 1.7.2 of Ubuntu 22.04 cannot; "" if it can."""
+    """Why the installed faiss cannot search a part of an index, as 1.7.2 cannot; "" if it can."""
     index = faiss.IndexFlatIP(2)
     index.add(np.eye(2, dtype=np.float32))
     try:
