@@ -94,7 +94,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
             if not name:
                 continue
             assert name in cli.COMMANDS, f"{page.name}: {line}"
-            action = words[2] if name == "engine" and len(words) > 2 and words[2].isalpha() else ""
+            action = words[2] if name in ("engine", "map") and len(words) > 2 and words[2].isalpha() else ""
             known = help_of(name, action) if action else help_of(name)
             for option in re.findall(r"\s(--[a-z][\w-]*)", command):
                 assert option in known or option in help_of(name), f"{page.name}: vpr {name} has no {option}: {line}"

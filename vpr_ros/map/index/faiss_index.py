@@ -36,6 +36,13 @@ class FaissIndex:
             self._positions[key] = len(self._keys)
             self._keys.append(key)
 
+    def remove(self, keys: Keys) -> None:
+        gone = set(keys.tolist()) & self._positions.keys()
+        if gone:  # those behind move up
+            self._index.remove_ids(np.array([self._positions[key] for key in gone], np.int64))
+            self._keys = [key for key in self._keys if key not in gone]
+            self._positions = {key: position for position, key in enumerate(self._keys)}
+
     def search(self, descriptor: Descriptor, k: int, allowed: Selection = ALL) -> list[Hit]:
         k = min(k, len(self))
         if k <= 0:
