@@ -40,10 +40,18 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 120.0, what: str
 class NodeUnderTest:
     """A `vpr_node` process with its parameters; a context manager that always ends it."""
 
-    def __init__(self, parameters: dict[str, object], remaps: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, parameters: dict[str, object], remaps: dict[str, str] | None = None, *, before: str = ""
+    ) -> None:
+        """`before`: code that the process runs first, to break something."""
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
-        command = [sys.executable, "-m", "vpr_ros.ros.vpr_node", "--ros-args", *arguments]
+        run = (
+            ["-c", f"{before}\nfrom vpr_ros.ros.vpr_node import main\nmain()"]
+            if before
+            else ["-m", "vpr_ros.ros.vpr_node"]
+        )
+        command = [sys.executable, *run, "--ros-args", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._is_active_at_start = parameters.get("node.autostart", True)
         self.log: list[str] = []
