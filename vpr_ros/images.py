@@ -209,6 +209,15 @@ def camera_from_info(message: Any) -> Camera | None:
     return camera_for_image(calibration, *calibration.announced_size).camera
 
 
+BLACK = 8
+"""Grey levels of 255: a picture whose brightest pixel is darker shows nothing."""
+
+
+def is_black(image: Image) -> bool:
+    """Whether an image shows nothing, by every eighth pixel of every eighth row."""
+    return bool(image[::8, ::8].max() < BLACK)
+
+
 def resize(image: Image, width: int, height: int) -> Image:
     """THE resize: what training, export and the robot all feed the network with. (height, width, 3) uint8, contiguous.
 

@@ -20,6 +20,7 @@ from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run
 from vpr_ros.evaluation.run_folder import write_run
 from vpr_ros.extrinsics import configured_extrinsics
+from vpr_ros.images import is_black
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.sources import Source
@@ -74,7 +75,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
     matches: list[PlaceMatch] = []
     odometry: list[_Posed] = []
     numbers: dict[FrameRef, int] = {}
-    out_of_order = 0
+    out_of_order = black = 0
     stream = iter(frames)
     for number in count():
         with stopwatch("read"):
@@ -85,6 +86,7 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
             if frame.camera_name in extrinsics:
                 frame = replace(frame, body_from_camera=extrinsics[frame.camera_name])
             matches.append(detector.process(frame))
+            black += is_black(frame.image)
         except FrameOrderError:
             out_of_order += 1
             continue
@@ -93,6 +95,8 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         fix = matches[-1].odometry
         if fix is not None and fix.odom_from_body is not None:
             odometry.append(_posed(name, frame, fix.odom_from_body, fix.segment))
+    if black > len(matches) / 2:
+        events["black"] = [f"{black} of {len(matches)} images are black: a covered lens, or the exposure?"]
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
     return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
 

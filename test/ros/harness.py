@@ -40,10 +40,15 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 120.0, what: str
 class NodeUnderTest:
     """A `vpr_node` process with its parameters; a context manager that always ends it."""
 
-    def __init__(self, parameters: dict[str, object], remaps: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        parameters: dict[str, object],
+        remaps: dict[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "vpr_ros.ros.vpr_node"),
+    ) -> None:
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
-        command = [sys.executable, "-m", "vpr_ros.ros.vpr_node", "--ros-args", *arguments]
+        command = [*command, "--ros-args", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._is_active_at_start = parameters.get("node.autostart", True)
         self.log: list[str] = []

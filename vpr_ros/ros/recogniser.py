@@ -13,11 +13,13 @@ from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
-from vpr_ros.recognition.loop_detector import LoopDetector
+from vpr_ros.recognition.loop_detector import Described, LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
+from vpr_ros.ros.watchdog import STOP_S
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
+from vpr_ros.types import Frame
 
 LATENCY_WINDOW = 1000
 
@@ -25,7 +27,7 @@ LATENCY_WINDOW = 1000
 class Recogniser:
     """The loop detector of a configured node: images, services and the engine's build come in threads of their own.
 
-    Whoever uses `detector` holds `lock`.
+    Whoever uses `detector` holds `lock`, but for the inference: `describe` may never return, and services go on all the same.
     """
 
     def __init__(self, config: Config, map_file: Path | None, diagnostics: Diagnostics, logger: RcutilsLogger) -> None:
@@ -36,6 +38,8 @@ class Recogniser:
         self._map_file, self._saved = map_file, 0 if place_map is None else len(place_map)
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
+        self._engine_lock = threading.Lock()
+        """Held while the engine runs, and while it is replaced."""
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
         self._diagnostics, self._logger = diagnostics, logger
         self.detector = self._new_detector(open_reference(self.model, config.engine.threads), place_map)
@@ -45,14 +49,26 @@ class Recogniser:
         self._engine_build = None if is_reference(config.engine) else self._start_engine_build()
         diagnostics.engine_build = self._engine_build
 
-    def close(self) -> None:
-        """Saves the map of `node.map`, if that is still the one in use and has grown."""
+    def close(self) -> bool:
+        """Saves the map of `node.map`, if that is still the one in use and has grown; whether the engine and its build have ended.
+
+        Those that do not end within `STOP_S` are left alone: to close an engine that runs would crash.
+        """
         self._keep_map()
         self._diagnostics.engine_build = None
-        if self._engine_build is not None:
-            self._engine_build.cancel()
-        with self.lock:
+        is_built = self._engine_build is None or self._engine_build.cancel(STOP_S)
+        if not self._engine_lock.acquire(timeout=STOP_S):
+            return False
+        try:
             self.detector.engine.close()
+        finally:
+            self._engine_lock.release()
+        return is_built
+
+    def describe(self, frames: list[Frame], with_mask: bool) -> list[Described]:
+        """As `LoopDetector.describe`, without the lock."""
+        with self._engine_lock:
+            return self.detector.describe(frames, with_mask)
 
     def reconfigure(self, config: Config) -> None:
         """Raises ConfigError."""
@@ -73,8 +89,12 @@ class Recogniser:
 
     def save_map(self, path: Path) -> int:
         """Write what the map holds now, while it may grow; how many keyframes. Raises MapError."""
-        with self.lock:
+        is_free = self.lock.acquire(timeout=STOP_S)
+        try:  # without the lock, too: a frame that hangs changes nothing
             content = self.detector.map.content()
+        finally:
+            if is_free:
+                self.lock.release()
         content.save(path, self.model.id)
         self._saved = len(content.keyframes)
         return len(content.keyframes)
@@ -129,7 +149,7 @@ class Recogniser:
             self._logger.warning(text)
 
         def use(engine: Engine) -> None:
-            with self.lock:
+            with self._engine_lock, self.lock:
                 self.detector.engine, engine = engine, self.detector.engine
                 self._logger.info(f"engine {self.detector.engine.name} describes from now on")
             engine.close()
