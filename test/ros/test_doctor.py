@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from std_srvs.srv import SetBool
 
 from vpr_ros.config import Config
 from vpr_ros.doctor import Finding, Level, watch_graph
+from vpr_ros.doctor.shared_memory import leftovers, remove
 from vpr_ros.machine import Machine
 from vpr_ros.ros.doctor import findings, graph_finding, type_findings
 from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
@@ -218,6 +220,31 @@ def test_a_node_that_is_alive_and_of_no_use() -> None:
     assert disabled.fix.startswith("ros2 service call /vpr/set_enabled")
     assert twins.level is Level.ERROR
     assert "/vpr is there more than once" in twins.found
+
+
+def test_the_memory_of_a_killed_process_is_left_and_that_of_a_living_one_is_in_use() -> None:
+    def left() -> set[str]:
+        return {file.name for each in leftovers(Machine()) for file in each.files}
+
+    command = [sys.executable, "-c", CAMERA, "/killed", "Image", "RELIABLE", "VOLATILE", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        own = set(
+            re.findall(
+                r"/dev/shm/(fast(?:dds|rtps)_[0-9a-f]{16})$", Path(f"/proc/{process.pid}/maps").read_text(), re.M
+            )
+        )
+        if not own:
+            pytest.skip("this DDS has no memory of its own there")
+        assert not own & left()
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: own <= left(), what=f"{own} to be left")
+    remove([each for each in leftovers(Machine()) if own & {file.name for file in each.files}])
+    assert not [name for name in own if Path("/dev/shm", name).exists()]
 
 
 def test_an_rmw_that_is_not_installed_is_said() -> None:
