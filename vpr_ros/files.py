@@ -27,17 +27,20 @@ TRIAL_BYTES = 65536
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, is_private: bool = False) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends; if the block raises, `path` stays as it was.
 
     Makes the folders above, and removes there what killed processes left. Any number of processes may write the same file.
-    Raises OSError where the disk refuses.
+    One that `is_private` only its user may read, and a folder that is made for it only its user may look into.
+    A link stays one: what it points to is written. Raises OSError where the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(mode=0o700 if is_private else 0o777, parents=True, exist_ok=True)
     remove_stale_parts(path.parent)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with part.open("xb") as file:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666)
+        with open(descriptor, "wb") as file:
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file

@@ -310,3 +310,9 @@ def test_content_is_that_of_its_moment(tmp_path: Path) -> None:
     loaded = PlaceMap.load(tmp_path / "map", "m")
     assert (len(loaded), len(grown)) == (5, 6)
     assert loaded.links == [(name(0), name(3))]
+
+
+def test_a_map_is_its_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "maps" / "home.vprmap"
+    PlaceMap(4).save(path, "model")
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)

@@ -611,6 +611,7 @@ def test_the_map_of_the_node_is_saved_when_it_ends(
         for i in range(3, 5):
             node.ears.send_and_wait(view(i), (200 + i) * S)
     assert ("keyframes are forgotten" in node.text) == (kept == 3)
+    assert "Failed to publish log message" not in node.text
     with np.load(tmp_path / "maps" / "town.vprmap") as file:
         assert len(file["descriptors"]) == kept
 

@@ -175,7 +175,7 @@ class MapContent:
     next_id: int
 
     def save(self, path: Path, model_id: str) -> None:
-        """Write a map file atomically. Raises MapError."""
+        """Write a map file atomically, which only its user may read: it holds pictures of where people live. Raises MapError."""
         keyframes = self.keyframes
         headers = [_header(k) for k in keyframes]
         header = {"format": FORMAT, "model_id": model_id, "next_id": self.next_id, "keyframes": headers}
@@ -190,7 +190,7 @@ class MapContent:
             "links": np.array(links, dtype=np.int64).reshape(-1, 2),
         }
         try:
-            with whole_file(path) as file:
+            with whole_file(path, is_private=True) as file:
                 np.savez(file, allow_pickle=False, **arrays)
         except OSError as error:
             raise MapError(f"cannot save map {path}: {error.strerror or error}") from error

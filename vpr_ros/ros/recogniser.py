@@ -6,7 +6,9 @@ import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
+import rclpy
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.logging import get_logger
 
 from vpr_ros.config import Config
 from vpr_ros.engines.backend import BuildProgress, Engine
@@ -103,15 +105,17 @@ class Recogniser:
         new = len(self.detector.map) - self._saved
         if new <= 0:
             return
+        # Where ROS has been shut down, by a signal say, nothing can be published on /rosout: only the node's own name is.
+        logger = self._logger if rclpy.ok() else get_logger(f"{self._logger.name}_end")
         if self._map_file is None or not self.config.node.save_map_at_shutdown:
-            self._logger.warning(
+            logger.warning(
                 f"{new} keyframes are forgotten: ~/save_map saves a map, and that of node.map is saved when the node ends"
             )
             return
         try:
-            self._logger.info(f"saved {self.save_map(self._map_file)} keyframes to {self._map_file}")
+            logger.info(f"saved {self.save_map(self._map_file)} keyframes to {self._map_file}")
         except Exception as error:  # no memory, say: the node ends all the same
-            self._logger.error(f"{new} keyframes are forgotten: {error or type(error).__name__}")
+            logger.error(f"{new} keyframes are forgotten: {error or type(error).__name__}")
 
     def check_map(self) -> str:
         """What the map cannot do that is required of it; logged when it changes."""
