@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from vpr_ros.errors import MapError
 from vpr_ros.map import place_map as place_map_module
 from vpr_ros.map.place_map import FORMAT, PlaceMap
+from vpr_ros.rotations import is_pose
 from vpr_ros.types import Camera, Keyframe, KeyframeRef, Thumbnail
 
 CAMERA = Camera(500.0, 505.0, 320.0, 240.0, 640, 480, (0.1, -0.2, 0.0, 0.0), fisheye=True)
@@ -23,6 +25,12 @@ def name(i: int) -> KeyframeRef:
     """Ids in no order."""
     stamp_ns = 1_700_000_000_123_456_789 + i
     return KeyframeRef("robot", "first", 17 * i % 101, stamp_ns, ("front", "rear", "")[i % 3], "lens")
+
+
+def pose_at(x_m: float) -> np.ndarray:
+    pose = np.eye(4)
+    pose[0, 3] = x_m
+    return pose
 
 
 def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
@@ -37,9 +45,9 @@ def some_map(count: int = 5, dim: int = 8) -> PlaceMap:
                 descriptor=descriptor / np.linalg.norm(descriptor),
                 thumbnail=thumbnail if i else None,
                 camera=CAMERA if i % 2 else None,
-                odom_from_body=np.eye(4) * (i + 1) if i % 2 else None,
+                odom_from_body=pose_at(i + 1) if i % 2 else None,
                 travelled_m=1.5 * i if i % 2 else None,
-                body_from_camera=np.eye(4) * (i + 2) if i % 2 else None,
+                body_from_camera=pose_at(i + 2) if i % 2 else None,
             )
         )
     if count > 3:
@@ -316,3 +324,105 @@ def test_a_map_is_its_users_alone(tmp_path: Path) -> None:
     path = tmp_path / "maps" / "home.vprmap"
     PlaceMap(4).save(path, "model")
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+JUNK: list[object] = [
+    None,
+    True,
+    -1,
+    2**63,
+    2**64,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "x",
+    "\ud800",
+    "s" * 2000,
+    [],
+    [1],
+    {},
+    {"a": 1},
+]
+FIELDS = [
+    "robot", "session", "id", "stamp_ns", "camera_name", "frame_id", "travelled_m", "elapsed_ns", "odometry_segment", "scale", "camera",
+    "odom_from_body", "body_from_camera",
+]  # fmt: skip
+IN_CAMERA = ["fx", "fy", "cx", "cy", "width", "height", "distortion", "fisheye"]
+
+
+def forged(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A map of which the second keyframe is changed."""
+    some_map().save(path, "m")
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    change(header["keyframes"][1])
+    forged = path.with_suffix(".npz")
+    np.savez(forged, **arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    return forged
+
+
+@pytest.mark.parametrize("field", [*FIELDS, *(f"camera.{name}" for name in IN_CAMERA)])
+def test_whatever_a_header_holds_is_refused_or_of_its_type(tmp_path: Path, field: str) -> None:
+    """What loads can be searched, published and saved: names that are text, times that ROS can hold, numbers that are finite."""
+    for junk in JUNK:
+
+        def change(header: dict[str, Any], junk: object = junk) -> None:
+            inner = header["camera"] if field.startswith("camera.") else header
+            inner[field.rpartition(".")[2]] = junk
+
+        try:
+            loaded = PlaceMap.load(forged(tmp_path / "map", change), "m")
+        except MapError:
+            continue
+        keyframe = list(loaded)[1]
+        ref = keyframe.ref
+        for text in (ref.robot, ref.session, ref.camera_name, ref.frame_id):
+            assert isinstance(text, str)
+            assert len(text.encode()) < 4000
+        assert 0 <= ref.id < 2**64 - 1
+        assert -(2**31) <= ref.stamp_ns // 10**9 < 2**31
+        assert all(abs(number) < 2**63 for number in (keyframe.elapsed_ns, keyframe.odometry_segment))
+        assert keyframe.travelled_m is None or np.isfinite(keyframe.travelled_m)
+        assert keyframe.thumbnail is None or 0 < keyframe.thumbnail.scale < np.inf
+        for pose in (keyframe.odom_from_body, keyframe.body_from_camera):
+            assert pose is None or is_pose(pose)
+        if keyframe.camera is not None:
+            assert np.isfinite(keyframe.camera.matrix).all()
+            assert np.isfinite(keyframe.camera.distortion).all()
+        loaded.save(tmp_path / "again", "m")
+        assert len(PlaceMap.load(tmp_path / "again", "m")) == len(loaded)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"session": 7}, "keyframe 1 has no session that can be: '7'"),
+        ({"frame_id": None}, "no frame_id"),
+        ({"stamp_ns": 10**19}, "no stamp_ns"),
+        ({"scale": 0}, "no scale"),
+        ({"travelled_m": "far"}, "no travelled_m"),
+        ({"camera": {"fx": "a"}}, "distortion"),
+        ({"odom_from_body": [["a"] * 4] * 4}, "could not convert"),
+    ],
+)
+def test_the_reason_is_named(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    with pytest.raises(MapError, match=reason):
+        PlaceMap.load(forged(tmp_path / "map", lambda header: header.update(change)), "m")
+
+
+def test_a_pose_that_is_none_is_left_out(tmp_path: Path) -> None:
+    """Maps from before odometry was checked may have them."""
+    path = forged(tmp_path / "map", lambda header: header.update(odom_from_body=[[float("nan")] * 4] * 4))
+    assert list(PlaceMap.load(path, "m"))[1].odom_from_body is None
+
+
+@pytest.mark.parametrize("sizes", [[-1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0.5, 0, 0, 0, 0]])
+def test_pictures_of_another_length_are_refused(tmp_path: Path, sizes: list[float]) -> None:
+    some_map().save(tmp_path / "map", "m")
+    with np.load(tmp_path / "map") as file:
+        arrays = dict(file)
+    bad = np.array(sizes) + arrays["thumbnail_sizes"]
+    np.savez(tmp_path / "forged.npz", **arrays | {"thumbnail_sizes": bad})
+    with pytest.raises(MapError):
+        PlaceMap.load(tmp_path / "forged.npz", "m")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from vpr_ros.errors import MapError
 from vpr_ros.files import whole_file
 from vpr_ros.map.index.base import Index, Selection
 from vpr_ros.map.index.faiss_index import FaissIndex
-from vpr_ros.types import Camera, Candidate, Descriptor, Keyframe, KeyframeRef, Pose, Thumbnail
+from vpr_ros.map.keyframe_headers import Header, header_of
+from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Thumbnail
 
 FORMAT = "vpr_ros.place_map.1"
 
@@ -144,7 +145,7 @@ class PlaceMap:
             header = json.loads(arrays["header"].tobytes())
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise MapError(f"{path} is not a map of this version ({FORMAT})")
-            made_with = header["model_id"]
+            made_with = str(header["model_id"])
             if made_with != model_id:
                 raise MapError(
                     f"{path} was made with another model ({made_with[:12]}, now {model_id[:12]}): descriptors of two models "
@@ -158,6 +159,8 @@ class PlaceMap:
             place_map.next_id = max(place_map.next_id, int(header.get("next_id", 0)))
         except FileNotFoundError as error:
             raise MapError(f"there is no map {path}") from error
+        except OSError as error:
+            raise MapError(f"cannot read map {path}: {error.strerror or error}") from error
         except MapError:
             raise
         except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
@@ -177,7 +180,7 @@ class MapContent:
     def save(self, path: Path, model_id: str) -> None:
         """Write a map file atomically, which only its user may read: it holds pictures of where people live. Raises MapError."""
         keyframes = self.keyframes
-        headers = [_header(k) for k in keyframes]
+        headers = [header_of(k) for k in keyframes]
         header = {"format": FORMAT, "model_id": model_id, "next_id": self.next_id, "keyframes": headers}
         thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in keyframes]
         positions = {k.ref: position for position, k in enumerate(keyframes)}
@@ -217,20 +220,6 @@ def _share(count: int, total: int) -> str:
     )
 
 
-def _header(keyframe: Keyframe) -> dict[str, Any]:
-    """What is not an array, as JSON."""
-    return {
-        **asdict(keyframe.ref),
-        "travelled_m": keyframe.travelled_m,
-        "elapsed_ns": keyframe.elapsed_ns,
-        "odometry_segment": keyframe.odometry_segment,
-        "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
-        "camera": None if keyframe.camera is None else asdict(keyframe.camera),
-        "odom_from_body": _pose_header(keyframe.odom_from_body),
-        "body_from_camera": _pose_header(keyframe.body_from_camera),
-    }
-
-
 def _checked(arrays: Mapping[str, NDArray[Any]], dim: int | None) -> NDArray[np.float32]:
     """The descriptors (N, D) of a file. Raises ValueError where a foreign or forged one would lead recognition astray."""
     descriptors, links = arrays["descriptors"], arrays["links"]
@@ -238,53 +227,40 @@ def _checked(arrays: Mapping[str, NDArray[Any]], dim: int | None) -> NDArray[np.
         raise ValueError(
             f"descriptors of shape {descriptors.shape} and type {descriptors.dtype}; the model's have {dim}"
         )
+    if not np.isfinite(descriptors).all() or np.abs(descriptors).max(initial=0.0) > 2.0:
+        raise ValueError("descriptors that are not of unit length")  # before their squares overflow
     if not np.allclose(np.linalg.norm(descriptors, axis=1), 1.0, atol=1e-3):
         raise ValueError("descriptors that are not of unit length")
+    if links.size and (links.ndim != 2 or links.shape[1] != 2 or links.dtype.kind not in "iu"):
+        raise ValueError("loop closures that are no pairs")
     if links.size and not (links.min() >= 0 and links.max() < len(descriptors)):
         raise ValueError("loop closures with keyframes that it does not have")
     return descriptors
 
 
-def _pose_header(pose: Pose | None) -> list[list[float]] | None:
-    return None if pose is None else pose.tolist()
-
-
-def _pose(rows: Sequence[Sequence[float]] | None) -> Pose | None:
-    return None if rows is None else np.array(rows, dtype=np.float64).reshape(4, 4)
-
-
-def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Keyframe]:
-    ends = np.cumsum(arrays["thumbnail_sizes"])
-    starts = ends - arrays["thumbnail_sizes"]
-    if len(headers) != len(arrays["descriptors"]) or len(headers) != len(ends):
+def _keyframes(headers: Any, arrays: dict[str, NDArray[Any]]) -> list[Keyframe]:
+    """Raises ValueError, TypeError or KeyError where something is not as it must be."""
+    sizes, thumbnails = arrays["thumbnail_sizes"], arrays["thumbnails"]
+    if not isinstance(headers, list) or not len(headers) == len(arrays["descriptors"]) == len(sizes):
         raise ValueError("its arrays disagree on the number of keyframes")
+    if sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 0 or sizes.sum() != len(thumbnails)):
+        raise ValueError("its pictures are not as long as it announces")
+    ends = np.cumsum(sizes)
     keyframes = []
-    for i, head in enumerate(headers):
-        jpeg, scale = arrays["thumbnails"][starts[i] : ends[i]].tobytes(), head["scale"]
-        # what older files do not have is given by get()
-        ref = KeyframeRef(
-            robot=head.get("robot", ""),
-            session=head["session"],
-            id=int(head.get("id", i)),
-            stamp_ns=int(head["stamp_ns"]),
-            camera_name=head.get("camera_name", ""),
-            frame_id=head["frame_id"],
-        )
+    for i, values in enumerate(headers):
+        head = Header(values, i)
+        jpeg, scale = thumbnails[ends[i] - sizes[i] : ends[i]].tobytes(), head.scale
         keyframes.append(
             Keyframe(
-                ref=ref,
+                ref=head.ref,
                 descriptor=arrays["descriptors"][i],
-                thumbnail=None if scale is None else Thumbnail(jpeg, float(scale)),
-                camera=None if head["camera"] is None else _camera(head["camera"]),
-                body_from_camera=_pose(head.get("body_from_camera")),
-                odom_from_body=_pose(head["odom_from_body"]),
-                travelled_m=head["travelled_m"],
-                elapsed_ns=int(head.get("elapsed_ns", 0)),
-                odometry_segment=int(head.get("odometry_segment", 0)),
+                thumbnail=None if scale is None else Thumbnail(jpeg, scale),
+                camera=head.camera,
+                body_from_camera=head.pose("body_from_camera"),
+                odom_from_body=head.pose("odom_from_body"),
+                travelled_m=head.travelled_m,
+                elapsed_ns=head.integer("elapsed_ns", 0, -(2**63), 2**63 - 1),
+                odometry_segment=head.integer("odometry_segment", 0, 0, 2**63 - 1),
             )
         )
     return keyframes
-
-
-def _camera(values: dict[str, Any]) -> Camera:
-    return Camera(**values | {"distortion": tuple(values["distortion"])})
