@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_a_failed_save_leaves_the_old_map_whole(tmp_path: Path, monkeypatch: pyt
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(place_map_module.np, "savez", full_disk)
+    monkeypatch.setattr(place_map_module, "_write_array", full_disk)
     with pytest.raises(MapError, match="No space left on device"):
         some_map(30).save(path, "m")
     monkeypatch.undo()
@@ -318,6 +319,37 @@ def test_content_is_that_of_its_moment(tmp_path: Path) -> None:
     loaded = PlaceMap.load(tmp_path / "map", "m")
     assert (len(loaded), len(grown)) == (5, 6)
     assert loaded.links == [(name(0), name(3))]
+
+
+def test_a_map_is_written_piece_by_piece(tmp_path: Path) -> None:
+    """By what Python and NumPy allocate meanwhile: nothing of the size of the pictures, the descriptors or the header."""
+    place_map = PlaceMap(8)
+    one = some_map(1)[name(0)]
+    for i in range(2000):
+        place_map.add(replace(one, ref=replace(name(0), id=i), thumbnail=Thumbnail(bytes(5000), 1.0)))
+    content = place_map.content()
+    content.save(tmp_path / "map", "m")  # imports and caches are filled
+    tracemalloc.start()
+    try:
+        content.save(tmp_path / "map", "m")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "map").stat().st_size > 10_000_000
+    assert peak < 1_000_000
+
+
+def test_too_little_memory_is_no_corrupt_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    some_map().save(tmp_path / "map", "m")
+    monkeypatch.setattr(place_map_module, "_keyframes", no_memory)
+    with pytest.raises(MapError, match=r"cannot load map .*: there is too little memory"):
+        PlaceMap.load(tmp_path / "map", "m")
+    monkeypatch.setattr(place_map_module, "_write_array", no_memory)
+    with pytest.raises(MapError, match=r"cannot save map .*: there is too little memory"):
+        some_map().save(tmp_path / "map", "m")
 
 
 def test_a_map_is_its_users_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -626,3 +627,17 @@ def test_services_of_a_node_that_is_not_configured(parameters: dict[str, object]
         for kind, service in ((Trigger, "reset"), (SaveMap, "save_map"), (LoadMap, "load_map")):
             answer = node.ears.call(kind, f"/vpr/{service}")
             assert (answer.success, answer.message) == (False, "the node is not configured")
+
+
+def test_a_terminal_that_goes_away_ends_the_node_and_saves_its_map(
+    parameters: dict[str, object], tmp_path: Path
+) -> None:
+    with NodeUnderTest(parameters) as node:
+        assert node.ears.call(SaveMap, "/vpr/save_map", name="town").success
+    with NodeUnderTest(parameters | {"node.map": "town"}) as node:
+        for i in range(3):
+            node.ears.send_and_wait(view(i), (100 + i) * S)
+        node.process.send_signal(signal.SIGHUP)
+        assert node.process.wait(120) == 0
+    with np.load(tmp_path / "maps" / "town.vprmap") as file:
+        assert len(file["descriptors"]) == 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,8 @@ class PlaceMap:
             raise MapError(f"cannot read map {path}: {error.strerror or error}") from error
         except MapError:
             raise
+        except MemoryError as error:
+            raise MapError(f"cannot load map {path}: there is too little memory") from error
         except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
             raise MapError(f"{path} is corrupt or no map: {error}") from error
         return place_map
@@ -179,24 +181,47 @@ class MapContent:
 
     def save(self, path: Path, model_id: str) -> None:
         """Write a map file atomically, which only its user may read: it holds pictures of where people live. Raises MapError."""
-        keyframes = self.keyframes
-        headers = [header_of(k) for k in keyframes]
-        header = {"format": FORMAT, "model_id": model_id, "next_id": self.next_id, "keyframes": headers}
-        thumbnails = [k.thumbnail.jpeg if k.thumbnail else b"" for k in keyframes]
-        positions = {k.ref: position for position, k in enumerate(keyframes)}
-        links = [[positions[ref] for ref in pair] for pair in self.links]
-        arrays: dict[str, NDArray[Any]] = {
-            "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-            "descriptors": np.array([k.descriptor for k in keyframes], dtype=np.float32).reshape(-1, self.dim),
-            "thumbnail_sizes": np.array([len(jpeg) for jpeg in thumbnails], dtype=np.int64),
-            "thumbnails": np.frombuffer(b"".join(thumbnails), dtype=np.uint8),
-            "links": np.array(links, dtype=np.int64).reshape(-1, 2),
-        }
         try:
-            with whole_file(path, is_private=True) as file:
-                np.savez(file, allow_pickle=False, **arrays)
+            with whole_file(path, is_private=True) as file, zipfile.ZipFile(file, "w") as archive:
+                for name, kind, shape, pieces in self._arrays(model_id):
+                    _write_array(archive, name, kind, shape, pieces)
         except OSError as error:
             raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
+        except MemoryError as error:
+            raise MapError(f"cannot save map {path}: there is too little memory") from error
+
+    def _arrays(self, model_id: str) -> Iterator[tuple[str, str, tuple[int, ...], Iterable[bytes]]]:
+        """Each array's name, type, shape and bytes, piece by piece: a robot that is short of memory saves its map all the same."""
+        keyframes = self.keyframes
+        count = len(keyframes)
+        jpegs = [k.thumbnail.jpeg if k.thumbnail else b"" for k in keyframes]
+        sizes = np.array([len(jpeg) for jpeg in jpegs], dtype=np.int64)
+        positions = {k.ref: position for position, k in enumerate(keyframes)}
+        links = np.array([[positions[ref] for ref in pair] for pair in self.links], dtype=np.int64)
+        yield "header", "|u1", (sum(map(len, self._header(model_id))),), self._header(model_id)
+        descriptors = (k.descriptor.astype("<f4", copy=False).tobytes() for k in keyframes)
+        yield "descriptors", "<f4", (count, self.dim), descriptors
+        yield "thumbnail_sizes", "<i8", (count,), [sizes.astype("<i8").tobytes()]
+        yield "thumbnails", "|u1", (int(sizes.sum()),), jpegs
+        yield "links", "<i8", (len(self.links), 2), [links.astype("<i8").tobytes()]
+
+    def _header(self, model_id: str) -> Iterator[bytes]:
+        """JSON."""
+        head = json.dumps({"format": FORMAT, "model_id": model_id, "next_id": self.next_id})
+        yield f'{head[:-1]}, "keyframes": ['.encode()
+        for i, keyframe in enumerate(self.keyframes):
+            yield ((", " if i else "") + json.dumps(header_of(keyframe))).encode()
+        yield b"]}"
+
+
+def _write_array(
+    archive: zipfile.ZipFile, name: str, kind: str, shape: tuple[int, ...], pieces: Iterable[bytes]
+) -> None:
+    """As `numpy.savez` does, which wants the whole array."""
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+        for piece in pieces:
+            file.write(piece)
 
 
 _SMALL_BYTES = 1 << 26

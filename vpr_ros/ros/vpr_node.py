@@ -5,6 +5,7 @@ Frames come from `streams`, are answered by the `recogniser`, and leave through 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -194,6 +195,10 @@ class VprNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until interrupted; exit status 1 if it cannot start, after one line with the reason."""
+    if (
+        signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    ):  # not with nohup: the terminal has gone, and the map is to be saved
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         rclpy.init(args=args)
     except Exception as error:  # a remapping, a parameter file, a log level that rcl cannot read
@@ -230,7 +235,11 @@ def _run() -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not cut short what is being saved
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+        ):  # a second Ctrl-C must not cut short what is being saved
             signal.signal(number, signal.SIG_IGN)
         has_ended = node.close()
         executor.shutdown()
