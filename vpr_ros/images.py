@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
-from vpr_ros.encoded_images import check_size, ended_jpegs, is_cut_jpeg
+from vpr_ros.encoded_images import check_size, ended_again, ended_jpegs, is_cut_jpeg
 from vpr_ros.errors import ImageError
 from vpr_ros.files import read_regular_file
 from vpr_ros.printable import printable
@@ -332,6 +332,10 @@ def _decode_bytes(
             raise ImageError(f"{what}: the JPEG breaks off after {len(data)} bytes, and part of the picture is missing")
     else:
         pixels = _imdecode(data, flags)
+        if pixels is not None and _has_grey_corner(pixels):
+            first, second = (_imdecode(ended, flags) if ended else None for ended in ended_again(data))
+            if first is not None and second is not None and not np.array_equal(first, second):
+                raise ImageError(f"{what}: part of the JPEG's picture is missing before the marker that ends it")
     if pixels is None:
         raise ImageError(f"{what}: {len(data)} bytes do not decode as an image; is it jpeg or png, and whole?")
     if pixels.dtype == np.uint16:
@@ -341,6 +345,23 @@ def _decode_bytes(
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _has_grey_corner(pixels: NDArray[Any]) -> bool:
+    """Whether some corner is of the very grey that a JPEG decoder puts where blocks are missing, as few pictures are.
+
+    The last block is in a corner, whichever way the picture was turned. Brightness is exact there, colour may have spread
+    from the block beside it.
+    """
+    if pixels.dtype != np.uint8:
+        return False
+    for rows in (slice(0, 4), slice(-4, None)):
+        for columns in (slice(0, 4), slice(-4, None)):
+            corner = pixels[rows, columns].astype(np.float32)
+            brightness = corner if corner.ndim == 2 else corner @ np.array([0.114, 0.587, 0.299], np.float32)
+            if np.abs(brightness - 128.0).max() <= 1.5:
+                return True
+    return False
 
 
 def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
