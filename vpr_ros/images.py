@@ -75,13 +75,25 @@ for _pattern, _conversion in {
 ENCODINGS = tuple(_LAYOUTS)
 """The encodings of `sensor_msgs/Image` that `decode_image` reads."""
 
-_NOT_PICTURES = {
-    "compresseddepth": "it is a depth image; choose the colour or grey image topic",
-    "theora": "it is a video stream; republish it as jpeg (image_transport republish)",
-    "h264": "it is a video stream; republish it as jpeg",
-    "h265": "it is a video stream; republish it as jpeg",
-    "hevc": "it is a video stream; republish it as jpeg",
-}
+_VIDEO_CODECS = (
+    "theora",
+    "h264",
+    "x264",
+    "avc1",
+    "h265",
+    "x265",
+    "hevc",
+    "av1",
+    "vp8",
+    "vp9",
+    "mp4",
+    "mpeg4",
+    "ffmpeg",
+)
+_NOT_PICTURES = {"compresseddepth": "it is a depth image; choose the colour or grey image topic"} | dict.fromkeys(
+    _VIDEO_CODECS, "it is a video stream; republish it as jpeg (image_transport republish)"
+)
+"""What `CompressedImage.format` may hold, in letters and digits."""
 
 _DEPTHS = (8, 10, 12, 14, 16)
 """Of sensors, in bits."""
@@ -167,8 +179,9 @@ def decode_compressed(message: Any, depth: BitDepth | None = None) -> Image:
     not decode, half a JPEG, more pixels than `encoded_images.MAX_PIXELS`.
     """
     original, _, compression = message.format.partition(";")
+    kind = "".join(filter(str.isalnum, message.format.lower()))
     for name, advice in _NOT_PICTURES.items():
-        if name in message.format.lower():
+        if name in kind:
             raise ImageError(f"format {message.format!r} cannot be read: {advice}")
     # compressed_image_transport's word for "the encoder was handed RGB where it expects BGR".
     swapped = "compressed rgb" in compression
