@@ -394,3 +394,31 @@ def test_a_clock_that_is_set_while_recording_starts_a_session_that_is_noted(tmp_
     assert [match.accepted for match in done.matches[8:]] == [False, False, True]
     assert [match.session for match in done.matches] == ["day"] * 8 + ["day+"] * 3
     assert done.events == ("the stamps of the images jumped forward by 3601.000 s: session 'day+' begins",)
+
+
+def test_a_recording_may_be_recorded_in_a_map(bag: Path, tmp_path: Path, config: Config) -> None:
+    """With the same answers as in memory; the next recording finds the places of the first one."""
+    town = tmp_path / "town.vprmap"
+    in_memory = replay(BagSource(bag), config, session="drive")
+    first = replay(BagSource(bag), config, session="drive", map_file=town)
+    first.detector.map.close()
+    assert [str(match) for match in first.matches] == [str(match) for match in in_memory.matches]
+    second = replay(BagSource(bag), config, session="drive", map_file=town)
+    second.detector.map.close()
+    assert {match.session for match in second.matches} == {"drive-2"}
+    known = [match.match for match in second.matches if match.accepted and match.match is not None]
+    assert [ref.session for ref in known[:8]] == ["drive"] * 8
+    searched = replay(BagSource(bag), config.with_values({"map.mode": "localization"}), session="drive", map_file=town)
+    assert [match.accepted for match in searched.matches] == [True] * 12 + [True]
+    assert len(searched.detector.map) == 2 * len(in_memory.detector.map)
+    assert all(match.keyframe_id is None for match in searched.matches)
+
+
+def test_what_cannot_be_recorded_in_is_refused_before_the_replay(
+    bag: Path, tmp_path: Path, grid_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "town.vprmap").write_text("precious")
+    options = ("--map", tmp_path / "town.vprmap", "--set", f"model.path={grid_model_path}", "--out", tmp_path / "runs")
+    assert run_cli("replay", bag, *options) == 2
+    assert "is corrupt or no map" in capsys.readouterr().err
+    assert (tmp_path / "town.vprmap").read_text() == "precious"

@@ -86,7 +86,8 @@ class Parameter:
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 REMOVED = {
-    "verification.min_attention": "it did not improve verification; delete the line (the mask is on ~/attention/compressed)"
+    "verification.min_attention": "it did not improve verification; delete the line (the mask is on ~/attention/compressed)",
+    "node.save_map_at_shutdown": "a named map is recorded as the robot drives; delete the line (map.mode: localization changes nothing)",
 }
 """Parameters of earlier versions, and what to do instead."""
 
@@ -217,6 +218,23 @@ class ConsistencyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MapConfig:
+    """A named map is a file that is written as the robot drives; without a name the map is in memory."""
+
+    mode: str = parameter(
+        "mapping",
+        "mapping adds keyframes to the map; localization searches it and changes nothing",
+        choices=("mapping", "localization"),
+    )
+    durability: str = parameter(
+        "power",
+        "a keyframe that was published survives a loss of power (each batch waits for the disk) or only the end of the process; "
+        "the map is whole in either case",
+        choices=("power", "process"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationConfig:
     enabled: bool = parameter(True, "verify candidates by local features and epipolar geometry")
     features: str = parameter("sift", "local features; sift is more robust, orb faster", choices=("sift", "orb"))
@@ -325,8 +343,9 @@ class NodeConfig:
         0.2, "maximum time between an image and the odometry that is used for it", unit="s", low=0.0, high=10.0
     )
     maps_directory: str = parameter("~/.ros/vpr_maps", "folder of all maps that save_map and load_map access")
-    map: str = parameter("", "name of the map to load at start; empty: a new map")
-    save_map_at_shutdown: bool = parameter(True, "save the map of node.map when the node ends, if it has grown")
+    map: str = parameter(
+        "", "name of the map, which is made if there is none and recorded as the robot drives; empty: a map in memory"
+    )
     no_data_s: float = parameter(
         5.0, "time without images after which /diagnostics reports an error", unit="s", low=0.1, high=3600.0
     )
@@ -373,6 +392,7 @@ class Config:
     exclusion: ExclusionConfig = field(default_factory=ExclusionConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     session: SessionConfig = field(default_factory=SessionConfig)

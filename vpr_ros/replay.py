@@ -21,6 +21,7 @@ from vpr_ros.evaluation.report import Run
 from vpr_ros.evaluation.run_folder import write_run
 from vpr_ros.extrinsics import configured_extrinsics
 from vpr_ros.images import is_black
+from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.sources import Source
@@ -51,11 +52,20 @@ class Replay:
     @property
     def keyframes(self) -> list[FrameRef]:
         """The frame of each keyframe of the map."""
-        return [keyframe.ref.frame for keyframe in self.detector.map]
+        return [ref.frame for ref in self.detector.map.names]
 
 
-def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: Engine | None = None) -> Replay:
+def replay(
+    frames: Iterable[Frame],
+    config: Config,
+    session: str = "",
+    engine: Engine | None = None,
+    map_file: Path | None = None,
+) -> Replay:
     """Run the frames through a new detector, with `engine` or else the configured one.
+
+    With `map_file` the map in it is searched, too, and (map.mode) recorded in; a session whose name is taken gets a number. The
+    map is complete, and still open, when this returns. Raises MapError for what is none.
 
     Frames out of order are left out and counted. Raises ModelError, and ConfigError where cameras cannot sit so.
     """
@@ -64,12 +74,15 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
         model = PlaceModel.open(config.model.path)
         engine = open_engine(model, config.engine, images_of(config.engine))
     events: dict[str, list[str]] = {}
+    place_map = PlaceMap(engine.model.dim) if map_file is None else _open_map(map_file, engine, config)
     detector = LoopDetector(
         config,
         engine,
-        session=session,
+        place_map,
+        session=place_map.unused_session(config.node.robot, session),
         stage=stopwatch,
         report=lambda kind, text: events.setdefault(kind, []).append(text),
+        robot=config.node.robot,
     )
     extrinsics = configured_extrinsics(config)
     matches: list[PlaceMatch] = []
@@ -97,8 +110,16 @@ def replay(frames: Iterable[Frame], config: Config, session: str = "", engine: E
             odometry.append(_posed(name, frame, fix.odom_from_body, fix.segment))
     if black > len(matches) / 2:
         events["black"] = [f"{black} of {len(matches)} images are black: a covered lens, or the exposure?"]
+    with stopwatch("flush"):
+        place_map.flush()
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
     return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
+
+
+def _open_map(path: Path, engine: Engine, config: Config) -> PlaceMap:
+    is_recording = config.map.mode == "mapping"
+    model = engine.model
+    return PlaceMap.open(path, model.id, model.dim, recording=is_recording, durability=config.map.durability)
 
 
 def _once(texts: Sequence[str]) -> str:
@@ -177,9 +198,10 @@ def replay_to_folder(
     created: str,
     protocol: RevisitProtocol,
     progress: FrameProgress = iter,
+    map_file: Path | None = None,
 ) -> Run:
     """Replay a source and write its run folder. The ground truth is used to judge the answers, never to find them."""
-    done = replay(progress(source), config, session=source.name)
+    done = replay(progress(source), config, session=source.name, map_file=map_file)
     poses = true_poses(source, done.matches, protocol.gap_s) if source.has_truth else {}
     truth = ground_truth(poses, protocol) if source.has_truth else None
     verification = config.verification.enabled
@@ -204,6 +226,7 @@ def replay_to_folder(
         notes=notes,
     )
     write_run(folder, run, config)
+    done.detector.map.close()
     return run
 
 

@@ -27,7 +27,7 @@ def ref(i: int, camera_name: str = "") -> KeyframeRef:
     return KeyframeRef("", "s", i, -7 * i, camera_name)
 
 
-ONE_CAMERA = {ref(i): i for i in range(1000)}
+ONE_CAMERA = {ref(i): i for i in range(1000)}.__getitem__
 """Every keyframe is a moment of its own."""
 
 

@@ -1,4 +1,4 @@
-"""The command line: `vpr replay | demo | engine | benchmark | doctor`, a module each. The library raises; only this exits."""
+"""The command line: `vpr replay | demo | map | engine | benchmark | doctor`, a module each. The library raises; only this exits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vpr_ros.printable import PrintableFormatter, printable
 COMMANDS = {
     "replay": "run a recording through the loop detector and report",
     "demo": "render a world, play it to the real node as a bag, and report",
+    "map": "look at map files, mend, merge and prune them",
     "engine": "build, list, check and clean the engines of this machine",
     "benchmark": "does each engine run on this machine, is it right, and how fast: one table",
     "doctor": "check this robot in seconds; every line that is not OK names what to type",

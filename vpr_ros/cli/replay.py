@@ -24,6 +24,7 @@ examples:
   vpr replay /data/rgbd_dataset_freiburg1_desk
   vpr replay drive_bag/ --image-topic /camera/image_raw --odom-topic /odom --ground-truth-topic /gps/odom
   vpr replay images/ --rate-hz 10 --ground-truth-file poses.txt
+  vpr replay monday_bag/ --map lab.vprmap && vpr replay tuesday_bag/ --map lab.vprmap
   vpr replay walk.mp4 --set match.min_similarity=0.4 --set verification.features=orb
 """
 
@@ -66,6 +67,12 @@ def add(command: argparse.ArgumentParser) -> None:
         default=None,
         help="use the true poses as odometry (said in the report)",
     )
+    command.add_argument(
+        "--map",
+        type=Path,
+        metavar="FILE",
+        help="search this map, too, and record into it; made if there is none (--set map.mode=localization: only search)",
+    )
     add_config(command)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
     defaults = RevisitProtocol()
@@ -105,7 +112,13 @@ def _replay(options: argparse.Namespace) -> int:
         return tqdm(frames, total=len(source) or None, desc="replay", unit="frame", disable=None)
 
     run = replay_to_folder(
-        source, config, folder, created=f"{now:%Y-%m-%d %H:%M}", protocol=protocol, progress=progress
+        source,
+        config,
+        folder,
+        created=f"{now:%Y-%m-%d %H:%M}",
+        protocol=protocol,
+        progress=progress,
+        map_file=options.map,
     )
     print(printable("\n".join(summary_lines(run))))
     print(printable(f"report: {folder / 'report.html'}"))

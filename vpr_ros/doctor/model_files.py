@@ -107,10 +107,11 @@ def model_facts(path: str, place_map: str = "") -> dict[str, Any]:
         from vpr_ros.map.place_map import PlaceMap
 
         try:
-            loaded = PlaceMap.load(Path(place_map), model.id, model.dim)
-            facts["keyframes"] = len(loaded)
-            facts["map_faults"] = loaded.faults(is_verified=True)
-            facts["without_intrinsics"] = sum(keyframe.camera is None for keyframe in loaded)
+            found = PlaceMap.open(Path(place_map), model.id, model.dim, recording=False)
+            facts["keyframes"] = len(found)
+            facts["map_faults"] = found.faults(is_verified=True)
+            facts["without_intrinsics"] = found.without_intrinsics
+            found.close()
         except VprError as error:
             facts["map_error"] = str(error)
     return facts

@@ -1,4 +1,4 @@
-"""What a map file holds of a keyframe that is not an array: JSON, checked when it is read. A map may be anybody's.
+"""What a map of before there were databases holds of a keyframe that is not an array: JSON, checked when it is read.
 
 What goes wrong here would otherwise go wrong at every frame that meets the keyframe: a name that is no text cannot be published.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from vpr_ros.rotations import is_pose
-from vpr_ros.types import Camera, Keyframe, KeyframeRef, Pose
+from vpr_ros.types import Camera, KeyframeRef, Pose
 
 _LONGEST_NAME = 1000
 _LARGEST_STAMP_NS = 2**31 * 10**9
@@ -22,20 +21,6 @@ _LARGEST_ID = 2**64 - 2
 """One more is `KeyframeRef.NO_ID` of the message."""
 _MOST_COEFFICIENTS = 14
 """Of OpenCV's models of distortion."""
-
-
-def header_of(keyframe: Keyframe) -> dict[str, Any]:
-    """Plain values for JSON."""
-    return {
-        **asdict(keyframe.ref),
-        "travelled_m": keyframe.travelled_m,
-        "elapsed_ns": keyframe.elapsed_ns,
-        "odometry_segment": keyframe.odometry_segment,
-        "scale": None if keyframe.thumbnail is None else keyframe.thumbnail.scale,
-        "camera": None if keyframe.camera is None else asdict(keyframe.camera),
-        "odom_from_body": None if keyframe.odom_from_body is None else keyframe.odom_from_body.tolist(),
-        "body_from_camera": None if keyframe.body_from_camera is None else keyframe.body_from_camera.tolist(),
-    }
 
 
 class Header:

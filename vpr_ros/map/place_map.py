@@ -1,104 +1,389 @@
-"""The keyframes a robot remembers, and their file.
-
-A map file is a NumPy `.npz` (a zip with checksums) that holds arrays and one JSON text, never a pickle. It is written to a
-temporary file beside the target and renamed, so the target is always whole.
-"""
+"""The keyframes that a robot remembers: a map file (or tables in memory), and what searching it needs, derived from that."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import logging
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vpr_ros.errors import MapError
-from vpr_ros.files import whole_file
+from vpr_ros.map import schema
+from vpr_ros.map.archive import Archive, read_archive
 from vpr_ros.map.index.base import Index, Selection
 from vpr_ros.map.index.faiss_index import FaissIndex
-from vpr_ros.map.keyframe_headers import Header, header_of
-from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Thumbnail
+from vpr_ros.map.key_table import KeyTable
+from vpr_ros.map.map_file import Kind, MapLock, kind_of, new_database
+from vpr_ros.map.pruning import final, redundant
+from vpr_ros.map.recorder import Recorder
+from vpr_ros.map.rows import (
+    DRIVE_MOMENTS,
+    CameraRow,
+    KeyframeRow,
+    LinkRow,
+    Removal,
+    Row,
+    SessionRow,
+    camera_row,
+    descriptors_of,
+    keyframe_rows,
+)
+from vpr_ros.map.store import Store
+from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Pose
 
-FORMAT = "vpr_ros.place_map.1"
+KEPT_KEYS = 1 << 16
+"""Names whose keys are kept at hand; the others are looked up in the store."""
+KEPT_KEYFRAMES = 64
+
+
+@dataclass(slots=True)
+class _Drive:
+    """The moments of one drive of one robot; sessions that only a jump of the clock separates are one drive."""
+
+    moment: int
+    cameras: set[str] = field(default_factory=set)
+    """That have a keyframe in the present moment."""
+    session: str = ""
 
 
 class PlaceMap:
     """Keyframes by name, searchable by descriptor, with the loop closures accepted between them.
 
-    Keyframes that follow one another are one moment of the rig until a camera repeats or a session ends. Of one camera every
-    keyframe is a moment of its own; of several, moments count as the busiest of them does.
+    Keyframes of a drive that follow one another are one moment of the rig until a camera repeats or a session ends. Of one
+    camera every keyframe is a moment of its own; of several, moments count as the busiest of them does.
+
+    With a file, `add` returns before the disk has the keyframe; `on_durable` is called with it once it does, in another thread.
     """
 
-    def __init__(self, dim: int, index: Index | None = None) -> None:
-        """`index`: an empty one to search with; without it the exact one."""
+    def __init__(self, dim: int, index: Index | None = None, store: Store | None = None) -> None:
+        """In memory, or of an open `store`. `index`: an empty one to search with; without it the exact one. Raises MapError."""
         self.dim = dim
-        self.next_id = 0
-        """Of the next keyframe that this robot makes; grows, and is kept with the map."""
-        self.moments: dict[KeyframeRef, int] = {}
-        """Which moment each keyframe belongs to, from 0; never decreasing in the order in which they were added."""
-        self.links: list[tuple[KeyframeRef, KeyframeRef]] = []
-        """Pairs of keyframes that an accepted loop closure found to be one place."""
-        self._keyframes: dict[KeyframeRef, Keyframe] = {}
-        self._keys: dict[KeyframeRef, int] = {}
-        self._by_key: dict[int, KeyframeRef] = {}
-        self._last: Keyframe | None = None
-        self._cameras_of_moment: set[str] = set()
+        self.on_durable: Callable[[Keyframe], object] = lambda keyframe: None
+        self._store = Store() if store is None else store
         self._index: Index = FaissIndex(dim) if index is None else index
+        self._lock: MapLock | None = None
+        self._recorder: Recorder | None = None
+        self._pending: dict[int, Keyframe] = {}
+        self._kept: dict[int, Keyframe] = {}
+        self._key_of: dict[KeyframeRef, int] = {}
+        self._table = KeyTable()
+        self._sessions = {row.session: row for row in self._store.rows(SessionRow)}
+        self._cameras = {row.camera: row for row in self._store.rows(CameraRow)}
+        self._session_of = {(row.robot, row.name): row.session for row in self._sessions.values()}
+        self._camera_of = {row[1:]: row.camera for row in self._cameras.values()}
+        for columns in self._store.key_columns():
+            self._table.extend(columns)
+        self._links = [(row.first, row.second) for row in self._store.rows(LinkRow)]
+        self._check_table()
+        self._last_key = max([self._store.highest_key(), *self._table.keys[-1:].tolist()])
+        self.next_id = max(self._last_key, self._store.highest_id() + 1)
+        """Of the next keyframe that this robot makes; grows, and is kept with the map."""
+        self._last_session = max(self._sessions, default=0)
+        self._last_camera = max(self._cameras, default=0)
+        self._drives = self._drives_of_table()
+        self._fill_index()
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls, path: Path, model_id: str, dim: int, *, recording: bool = True, durability: str = "power"
+    ) -> PlaceMap:
+        """The map in a file. With `recording` it is written as it grows, and made if there is none; without, nothing is written.
+
+        Raises MapError if it is missing, corrupt, foreign, of a newer version, made with another model, or (to record) in use
+        by another process or read-only. An archive of before there were databases becomes one; the archive is kept beside it.
+        """
+        if not recording:
+            if kind_of(path) is Kind.ARCHIVE:
+                return cls.load(path, model_id, dim)
+            return cls._of_file(path, model_id, dim, writable=False, durability=durability)
+        path = path.resolve()  # a link stays one
+        lock = MapLock(path)
+        try:
+            kind = kind_of(path)
+            if kind is Kind.NOTHING:
+                _create(path, model_id, dim)
+            elif kind is Kind.ARCHIVE:
+                _import_archive(path, model_id, dim)
+            place_map = cls._of_file(path, model_id, dim, writable=True, durability=durability)
+        except BaseException:
+            lock.release()
+            raise
+        place_map._lock = lock
+        place_map._recorder = Recorder(place_map._store, place_map._on_written)
+        return place_map
+
+    @classmethod
+    def load(cls, path: Path, model_id: str, dim: int | None = None) -> PlaceMap:
+        """A copy in memory of the map in a file, of descriptors with `dim` numbers (any, if None).
+
+        Raises MapError if it is missing, corrupt, foreign, of a newer version, or made with another model.
+        """
+        if kind_of(path) is Kind.ARCHIVE:
+            archive = read_archive(path)
+            _check_model(path, archive.model_id, archive.dim, model_id, dim)
+            place_map = cls(archive.dim)
+            place_map._add_all(path, archive)
+            return place_map
+        _require(path)
+        store = Store(path, writable=False)
+        try:
+            stored_dim = _checked_facts(path, store, model_id, dim)
+            return cls(stored_dim, store=store.copy_in_memory())
+        finally:
+            store.close()
+
+    @classmethod
+    def _of_file(cls, path: Path, model_id: str, dim: int, *, writable: bool, durability: str) -> PlaceMap:
+        _require(path)
+        store = Store(path, writable=writable, durability=durability)
+        try:
+            _checked_facts(path, store, model_id, dim)
+            return cls(dim, store=store)
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def model_id(self) -> str:
+        """Of the model that made its descriptors; empty for a map in memory."""
+        return self._store.facts().get("model_id", "")
+
+    @property
+    def path(self) -> Path | None:
+        """Of its file, None where it is in memory."""
+        return self._store.path
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether keyframes that are added are written to the file."""
+        return self._recorder is not None
+
+    @property
+    def recording_fault(self) -> str:
+        """Why keyframes wait to be written; empty where all is well."""
+        return "" if self._recorder is None else self._recorder.fault
+
+    @property
+    def waiting(self) -> int:
+        """Keyframes that are not durable yet."""
+        return len(self._pending)
+
+    def flush(self) -> None:
+        """Wait until every keyframe that was added is durable. Raises MapError where the disk refuses."""
+        if self._recorder is not None:
+            self._recorder.flush()
+
+    def save(self, path: Path, model_id: str) -> int:
+        """Write a copy, which may take long, while the map grows; how many keyframes it holds. Raises MapError."""
+        path, own = path.resolve(), self.path  # a link stays one
+        if own is not None and path.exists() and path.samefile(own):
+            self.flush()
+            return len(self)
+        waiting: Sequence[Row | Removal] = ()
+        try:
+            self.flush()
+        except MapError:  # its own disk is full: the copy may be on another
+            waiting = self._recorder.waiting if self._recorder is not None else ()
+        with MapLock(path):
+            return self._store.copy_to(path, _facts(model_id, self.dim), waiting)
+
+    def __enter__(self) -> PlaceMap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Raises MapError where keyframes could not be written."""
+        try:
+            if self._recorder is not None:
+                self._recorder.close()
+        finally:
+            self._store.close()
+            if self._lock is not None:
+                self._lock.release()
+            self._recorder = self._lock = None
+
+    # --- keyframes --------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._keyframes)
+        return len(self._table)
 
     def __iter__(self) -> Iterator[Keyframe]:
         """In the order in which they were added."""
-        return iter(self._keyframes.values())
+        return map(self._keyframe, self._table.keys.tolist())
 
     def __getitem__(self, ref: KeyframeRef) -> Keyframe:
-        return self._keyframes[ref]
+        """Raises KeyError."""
+        return self._keyframe(self._key(ref))
 
     def __contains__(self, ref: KeyframeRef) -> bool:
-        return ref in self._keyframes
+        return self._find(ref) is not None
+
+    @property
+    def names(self) -> list[KeyframeRef]:
+        """Of all keyframes, in the order in which they were added."""
+        return [self._ref(key) for key in self._table.keys.tolist()]
 
     def add(self, keyframe: Keyframe) -> None:
         """Raises ValueError for a name that is taken."""
         ref = keyframe.ref
+        if keyframe.descriptor.shape != (self.dim,):
+            raise ValueError(f"a descriptor of shape {keyframe.descriptor.shape}, not of {self.dim} numbers")
         if ref in self:
             raise ValueError(f"keyframe {ref.id} of session {ref.session!r} is in the map already")
-        key = len(self._keys)
+        rows: list[Row] = []
+        session = self._session_number(ref, rows)
+        camera = self._camera_number(session, keyframe, rows)
+        key = self._last_key + 1
+        rows += keyframe_rows(key, session, camera, self._moment_of(session, ref), keyframe)
         self._index.add(np.array([key], np.int64), keyframe.descriptor[None])
-        self._keys[ref], self._by_key[key] = key, ref
-        self.moments[ref] = self._moment_of(ref)
-        self._keyframes[ref] = self._last = keyframe
+        self._last_key = key
+        self._table.add(next(row for row in rows if isinstance(row, KeyframeRow)))
         self.next_id = max(self.next_id, ref.id + 1)
-
-    def _moment_of(self, ref: KeyframeRef) -> int:
-        if self._last is None:
-            self._cameras_of_moment = {ref.camera_name}
-            return 0
-        last = self._last.ref
-        is_same_session = (last.robot, last.session) == (ref.robot, ref.session)
-        if is_same_session and ref.camera_name not in self._cameras_of_moment:
-            self._cameras_of_moment.add(ref.camera_name)
-            return self.moments[last]
-        self._cameras_of_moment = {ref.camera_name}
-        return self.moments[last] + 1
+        self._note_key(ref, key)
+        self._keep(key, keyframe)
+        self._write(rows, key, keyframe)
 
     def link(self, first: KeyframeRef, second: KeyframeRef) -> None:
         """Note that two keyframes show one place."""
-        self.links.append((first, second))
+        link = LinkRow(self._key(first), self._key(second))
+        self._links.append((link.first, link.second))
+        self._write([link])
+
+    def remove(self, refs: Collection[KeyframeRef]) -> None:
+        """Forget keyframes, and the links with them. Raises KeyError for a name that is not there."""
+        self._remove([self._key(ref) for ref in refs])
+
+    def _remove(self, keys: Sequence[int]) -> None:
+        self._write([Removal(key) for key in keys])
+        self._index.remove(np.array(keys, np.int64))
+        self._table.remove(keys)
+        gone = set(keys)
+        self._links = [link for link in self._links if gone.isdisjoint(link)]
+        self._kept.clear()
+        self._key_of.clear()
+
+    def redundant(self, keep: int, gap: int, spared: Collection[KeyframeRef] = ()) -> dict[int, int]:
+        """What `merge` needs to be left with `keep` keyframes, or as near as that comes without the loss of a place.
+
+        `gap` is the number of moments within which keyframes are of one place; those in `spared` stay. May run in another thread
+        than what adds and searches; waits for the disk. Raises MapError.
+        """
+        self.flush()
+        links, keys = list(self._links), self._table.keys
+        moments = self._table.column("moment")[: len(keys)]
+        rows = [row for chunk in self._store.descriptors() for row in chunk]
+        stored = np.isin(keys, [row.key for row in rows])
+        keys, moments, known = keys[stored], moments[stored], set(keys[stored].tolist())
+        descriptors = descriptors_of([row for row in rows if row.key in known], self.dim)
+        links = [link for link in links if known.issuperset(link)]
+        spared_keys = {key for ref in spared if (key := self._find(ref)) is not None}
+        return redundant(keys, moments, descriptors, links, len(self) - keep, gap, spared_keys)
+
+    def merge(self, removed: Mapping[int, int]) -> None:
+        """Forget keyframes; their loop closures become those of the keyframes that stand for them (`redundant`)."""
+        links = [(final(removed, a), final(removed, b)) for a, b in self._links]
+        new = {link for link in links if link[0] != link[1]} - set(self._links)
+        self._remove([key for key in removed if key in self._table])
+        self._links += sorted(new)
+        self._write([LinkRow(*link) for link in sorted(new)])
+
+    def shrink(self) -> None:
+        """Give the room of what was removed back to the disk. Raises MapError."""
+        self.flush()
+        self._store.shrink()
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> list[tuple[str, str]]:
+        """(robot, session) of each, oldest first."""
+        return [(row.robot, row.name) for row in self._sessions.values()]
+
+    def unused_session(self, robot: str, session: str) -> str:
+        """That name, or one with a number where it is taken: another drive is another session."""
+        names = (session if number == 1 else f"{session}-{number}" for number in count(1))
+        return next(name for name in names if not self._is_taken(robot, name))
+
+    def _is_taken(self, robot: str, session: str) -> bool:
+        return any(_drive_of(*known) == _drive_of(robot, session) for known in self._session_of)
+
+    def keys_of_session(self, robot: str, session: str) -> list[int]:
+        number = self._session_of.get((robot, session))
+        if number is None:
+            return []
+        return self._table.keys[self._table.column("session") == number].tolist()
+
+    def odometry_of(self, robot: str, session: str) -> dict[KeyframeRef, Pose]:
+        """`odom_from_body` of the session's keyframes that have one, in the order in which they were added."""
+        number = self._session_of.get((robot, session))
+        if number is None:
+            return {}
+        waiting = {key: keyframe.odom_from_body for key, keyframe in list(self._pending.items())}
+        known = self._store.odometry(number) | waiting
+        keys = self._table.keys[self._table.column("session") == number]
+        return {self._ref(key): pose for key in keys.tolist() if (pose := known.get(key)) is not None}
+
+    def remove_session(self, robot: str, session: str) -> int:
+        """Forget a session and its keyframes; how many those were. Raises MapError where there is none of that name."""
+        number = self._session_number_of(robot, session)
+        keys = self.keys_of_session(robot, session)
+        self._remove(keys)
+        self.flush()
+        self._store.delete_session(number)
+        del self._sessions[number], self._session_of[robot, session]
+        self._cameras = {row.camera: row for row in self._cameras.values() if row.session != number}
+        self._camera_of = {row[1:]: row.camera for row in self._cameras.values()}
+        return len(keys)
+
+    def rename_session(self, robot: str, session: str, new_robot: str, new_session: str) -> None:
+        """Raises MapError where there is none of that name, or one of the new name."""
+        number = self._session_number_of(robot, session)
+        if (new_robot, new_session) in self._session_of:
+            raise MapError(f"there is a session {new_session!r} of robot {new_robot!r} already")
+        self.flush()
+        row = SessionRow(number, new_robot, new_session)
+        self._store.rename_session(row)
+        del self._session_of[robot, session]
+        self._sessions[number], self._session_of[new_robot, new_session] = row, number
+        self._kept.clear()
+        self._key_of.clear()
+
+    def _session_number_of(self, robot: str, session: str) -> int:
+        try:
+            return self._session_of[robot, session]
+        except KeyError:
+            known = ", ".join(sorted(repr(name) for _, name in self.sessions)) or "none"
+            raise MapError(f"there is no session {session!r} of robot {robot!r}; sessions: {known}") from None
+
+    # --- search -----------------------------------------------------------------------------------------------------
+
+    def search(self, descriptor: Descriptor, k: int, without: Collection[KeyframeRef] = ()) -> tuple[Candidate, ...]:
+        """At most k keyframes, none of those in `without` (which may have been removed meanwhile), most similar first."""
+        excluded = [key for ref in without if (key := self._find(ref)) is not None]
+        hits = self._index.search(descriptor, k, Selection(without=np.array(excluded, np.int64)))
+        return tuple(Candidate(self._ref(hit.key), hit.similarity) for hit in hits)
+
+    def moment(self, ref: KeyframeRef) -> int:
+        """Which moment a keyframe belongs to; within a drive they are consecutive, in the order in which keyframes were added."""
+        return self._table.get("moment", self._key(ref))
+
+    @property
+    def links(self) -> list[tuple[KeyframeRef, KeyframeRef]]:
+        """Pairs of keyframes that an accepted loop closure found to be one place."""
+        return [(self._ref(first), self._ref(second)) for first, second in self._links]
 
     def linked_moments(self) -> Iterator[tuple[int, int]]:
         """The moments of each pair of `links`."""
-        return ((self.moments[first], self.moments[second]) for first, second in self.links)
-
-    def search(self, descriptor: Descriptor, k: int, without: Collection[KeyframeRef] = ()) -> tuple[Candidate, ...]:
-        """At most k keyframes, none of those in `without`, most similar first."""
-        excluded = np.fromiter((self._keys[ref] for ref in without), np.int64, len(without))
-        hits = self._index.search(descriptor, k, Selection(without=excluded))
-        return tuple(Candidate(self._by_key[hit.key], hit.similarity) for hit in hits)
+        return ((self._table.get("moment", a), self._table.get("moment", b)) for a, b in self._links)
 
     def faults(
         self, *, is_verified: bool, calibrated: Collection[str] = (), without: Collection[KeyframeRef] = ()
@@ -110,182 +395,273 @@ class PlaceMap:
           some, too; but for those in `without`.
         """
         found = []
-        blind = sum(k.thumbnail is None or not k.thumbnail.jpeg for k in self) if is_verified else 0
+        blind = int(np.count_nonzero(self._table.column("thumbnail_bytes") == 0)) if is_verified else 0
         if blind:
             found.append(
                 f"{_share(blind, len(self))} no picture to verify with (recorded while verification.enabled was false) and "
                 "can never match: record the map again, or set verification.enabled to false"
             )
-        earlier = [k for k in self if k.ref.camera_name in calibrated and k.ref not in without]
-        if bare := sum(k.camera is None for k in earlier):
+        if bare := self._bare([row.camera for row in self._cameras.values() if row.name in calibrated], without):
             found.append(
                 f"{_share(bare, len(self))} no intrinsics, though the camera is calibrated now: closures with them come "
                 "without a relative pose; record the map again"
             )
         return found
 
-    def content(self) -> MapContent:
-        """What the map holds now; it may be saved while the map grows."""
-        return MapContent(self.dim, tuple(self), tuple(self.links), self.next_id)
+    def add_all(self, other: PlaceMap, progress: Callable[[Iterator[Keyframe]], Iterable[Keyframe]] = iter) -> int:
+        """Add what this map does not have of another one of the same model; how many keyframes.
 
-    def save(self, path: Path, model_id: str) -> None:
-        """Write the map atomically. Raises MapError."""
-        self.content().save(path, model_id)
-
-    @classmethod
-    def load(cls, path: Path, model_id: str, dim: int | None = None) -> PlaceMap:
-        """Read a map file of descriptors with `dim` numbers (any, if None).
-
-        Raises MapError if it is missing, corrupt, of another format, or made with another model.
+        Raises MapError, and stops there, where the two have different keyframes of one name.
         """
-        try:
-            _check_sizes(path)
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(arrays["header"].tobytes())
-            if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise MapError(f"{path} is not a map of this version ({FORMAT})")
-            made_with = str(header["model_id"])
-            if made_with != model_id:
+        added = 0
+        for keyframe in progress(iter(other)):
+            ref = keyframe.ref
+            if ref not in self:
+                self.add(keyframe)
+                added += 1
+            elif not np.array_equal(self[ref].descriptor, keyframe.descriptor):
                 raise MapError(
-                    f"{path} was made with another model ({made_with[:12]}, now {model_id[:12]}): descriptors of two models "
-                    "do not compare; set model.path to that model or record the map again"
+                    f"session {ref.session!r} of robot {ref.robot!r} is in both maps, but not the same: rename it in one (vpr map rename)"
                 )
-            place_map = cls(_checked(arrays, dim).shape[1])
-            keyframes = _keyframes(header["keyframes"], arrays)
-            for keyframe in keyframes:
-                place_map.add(keyframe)
-            place_map.links = [(keyframes[a].ref, keyframes[b].ref) for a, b in arrays["links"].tolist()]
-            place_map.next_id = max(place_map.next_id, int(header.get("next_id", 0)))
-        except FileNotFoundError as error:
-            raise MapError(f"there is no map {path}") from error
-        except OSError as error:
-            raise MapError(f"cannot read map {path}: {error.strerror or error}") from error
-        except MapError:
-            raise
-        except MemoryError as error:
-            raise MapError(f"cannot load map {path}: there is too little memory") from error
-        except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
-            raise MapError(f"{path} is corrupt or no map: {error}") from error
-        return place_map
+        known = set(self.links)
+        for link in other.links:
+            if link not in known:
+                self.link(*link)
+        return added
 
+    @property
+    def without_intrinsics(self) -> int:
+        """How many keyframes have none."""
+        return self._bare(self._cameras)
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MapContent:
-    """A map at one moment; the fields are those of `PlaceMap`."""
+    def _bare(self, cameras: Collection[int], without: Collection[KeyframeRef] = ()) -> int:
+        bare = {camera for camera in cameras if self._cameras[camera].intrinsics is None}
+        if not bare:
+            return 0
+        excluded = sum(self._table.get("camera", self._key(ref)) in bare for ref in without)
+        return int(np.isin(self._table.column("camera"), list(bare)).sum()) - excluded
 
-    dim: int
-    keyframes: tuple[Keyframe, ...]
-    links: tuple[tuple[KeyframeRef, KeyframeRef], ...]
-    next_id: int
+    # --- keys and numbers of the file -------------------------------------------------------------------------------
 
-    def save(self, path: Path, model_id: str) -> None:
-        """Write a map file atomically, which only its user may read: it holds pictures of where people live. Raises MapError."""
+    def _key(self, ref: KeyframeRef) -> int:
+        """Raises KeyError."""
+        key = self._find(ref)
+        if key is None:
+            raise KeyError(ref)
+        return key
+
+    def _find(self, ref: KeyframeRef) -> int | None:
+        key = self._key_of.get(ref)
+        if key is None:
+            session = self._session_of.get((ref.robot, ref.session))
+            key = None if session is None else self._store.key_of(session, ref.id)
+            if key is None or key not in self._table:
+                return None
+            self._note_key(ref, key)
+        return key
+
+    def _note_key(self, ref: KeyframeRef, key: int) -> None:
+        if len(self._key_of) >= KEPT_KEYS:
+            for old in list(self._key_of)[: KEPT_KEYS // 2]:
+                if self._key_of[old] not in self._pending:
+                    del self._key_of[old]
+        self._key_of[ref] = key
+
+    def _ref(self, key: int) -> KeyframeRef:
+        session, camera = (self._table.get(name, key) for name in ("session", "camera"))
+        of_session, of_camera = self._sessions[session], self._cameras[camera]
+        ref = KeyframeRef(
+            of_session.robot,
+            of_session.name,
+            self._table.get("id", key),
+            self._table.get("stamp_ns", key),
+            of_camera.name,
+            of_camera.frame_id,
+        )
+        self._note_key(ref, key)
+        return ref
+
+    def _keyframe(self, key: int) -> Keyframe:
+        found = self._pending.get(key) or self._kept.get(key)
+        if found is None:
+            session, camera = (self._table.get(name, key) for name in ("session", "camera"))
+            found = self._store.keyframe(key, self._sessions[session], self._cameras[camera])
+            self._keep(key, found)
+        return found
+
+    def _keep(self, key: int, keyframe: Keyframe) -> None:
+        if len(self._kept) >= KEPT_KEYFRAMES:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = keyframe
+
+    def _session_number(self, ref: KeyframeRef, rows: list[Row]) -> int:
+        """Of a keyframe's session; a row for a new one is appended."""
+        name = (ref.robot, ref.session)
+        if name not in self._session_of:
+            self._last_session += 1
+            row = SessionRow(self._last_session, *name)
+            self._sessions[row.session], self._session_of[name] = row, row.session
+            rows.append(row)
+        return self._session_of[name]
+
+    def _camera_number(self, session: int, keyframe: Keyframe, rows: list[Row]) -> int:
+        """Of a keyframe's camera as it was then; a row for a new one is appended."""
+        row = camera_row(self._last_camera + 1, session, keyframe)
+        if row[1:] not in self._camera_of:
+            self._last_camera += 1
+            self._cameras[row.camera], self._camera_of[row[1:]] = row, row.camera
+            rows.append(row)
+        return self._camera_of[row[1:]]
+
+    def _moment_of(self, session: int, ref: KeyframeRef) -> int:
+        drive = self._drives.setdefault(_drive_of(ref.robot, ref.session), _Drive(session * DRIVE_MOMENTS - 1))
+        if drive.session != ref.session or not drive.cameras or ref.camera_name in drive.cameras:
+            drive.moment += 1
+            drive.cameras = set()
+        drive.session = ref.session
+        drive.cameras.add(ref.camera_name)
+        return drive.moment
+
+    def _drives_of_table(self) -> dict[tuple[str, str], _Drive]:
+        """As the file left them; whatever comes is a new moment."""
+        sessions, moments = self._table.column("session"), self._table.column("moment")
+        drives: dict[tuple[str, str], _Drive] = {}
+        for number, row in self._sessions.items():
+            last = int(moments[sessions == number].max(initial=-1))
+            if last >= 0:
+                drive = drives.setdefault(_drive_of(row.robot, row.name), _Drive(last))
+                drive.moment = max(drive.moment, last)
+        return drives
+
+    def _check_table(self) -> None:
+        """Raises MapError where the file's rows do not refer to one another."""
+        known = {"session": set(self._sessions), "camera": set(self._cameras)}
+        for name, numbers in known.items():
+            if strangers := set(np.unique(self._table.column(name)).tolist()) - numbers:
+                raise MapError(f"{self.path} is corrupt: keyframes of {name} {min(strangers)}, which it does not have")
+        if any(key not in self._table for link in self._links for key in link):
+            raise MapError(f"{self.path} is corrupt: loop closures with keyframes that it does not have")
+
+    def _fill_index(self) -> None:
+        count = 0
+        for rows in self._store.descriptors():
+            keys = np.array([row.key for row in rows], np.int64)
+            try:
+                self._index.add(keys, descriptors_of(rows, self.dim))
+            except ValueError as error:
+                raise MapError(f"{self.path} is corrupt: {error}") from error
+            count += len(keys)
+        if count != len(self):
+            raise MapError(f"{self.path} is corrupt: {len(self)} keyframes and {count} descriptors")
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _write(self, rows: Sequence[Row | Removal], key: int | None = None, keyframe: Keyframe | None = None) -> None:
+        if key is not None and keyframe is not None:
+            self._pending[key] = keyframe
+        if self._recorder is not None:
+            self._recorder.add(rows)
+            return
+        self._store.write(rows)
+        self._on_written(rows)
+
+    def _on_written(self, rows: Sequence[Row | Removal]) -> None:
+        """In the recorder's thread, if there is one."""
+        for row in rows:
+            if isinstance(row, KeyframeRow):
+                self.on_durable(self._pending.pop(row.key))
+
+    def _add_all(self, path: Path, archive: Archive) -> None:
         try:
-            with whole_file(path, is_private=True) as file, zipfile.ZipFile(file, "w") as archive:
-                for name, kind, shape, pieces in self._arrays(model_id):
-                    _write_array(archive, name, kind, shape, pieces)
-        except OSError as error:
-            raise MapError(f"cannot save map {path}: {error.strerror or error}") from error
-        except MemoryError as error:
-            raise MapError(f"cannot save map {path}: there is too little memory") from error
-
-    def _arrays(self, model_id: str) -> Iterator[tuple[str, str, tuple[int, ...], Iterable[bytes]]]:
-        """Each array's name, type, shape and bytes, piece by piece: a robot that is short of memory saves its map all the same."""
-        keyframes = self.keyframes
-        count = len(keyframes)
-        jpegs = [k.thumbnail.jpeg if k.thumbnail else b"" for k in keyframes]
-        sizes = np.array([len(jpeg) for jpeg in jpegs], dtype=np.int64)
-        positions = {k.ref: position for position, k in enumerate(keyframes)}
-        links = np.array([[positions[ref] for ref in pair] for pair in self.links], dtype=np.int64)
-        yield "header", "|u1", (sum(map(len, self._header(model_id))),), self._header(model_id)
-        descriptors = (k.descriptor.astype("<f4", copy=False).tobytes() for k in keyframes)
-        yield "descriptors", "<f4", (count, self.dim), descriptors
-        yield "thumbnail_sizes", "<i8", (count,), [sizes.astype("<i8").tobytes()]
-        yield "thumbnails", "|u1", (int(sizes.sum()),), jpegs
-        yield "links", "<i8", (len(self.links), 2), [links.astype("<i8").tobytes()]
-
-    def _header(self, model_id: str) -> Iterator[bytes]:
-        """JSON."""
-        head = json.dumps({"format": FORMAT, "model_id": model_id, "next_id": self.next_id})
-        yield f'{head[:-1]}, "keyframes": ['.encode()
-        for i, keyframe in enumerate(self.keyframes):
-            yield ((", " if i else "") + json.dumps(header_of(keyframe))).encode()
-        yield b"]}"
+            for keyframe in archive.keyframes:
+                self.add(keyframe)
+        except ValueError as error:
+            raise MapError(f"{path} is corrupt or no map: {error}") from error
+        for first, second in archive.links:
+            self.link(archive.keyframes[first].ref, archive.keyframes[second].ref)
 
 
-def _write_array(
-    archive: zipfile.ZipFile, name: str, kind: str, shape: tuple[int, ...], pieces: Iterable[bytes]
-) -> None:
-    """As `numpy.savez` does, which wants the whole array."""
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
-        for piece in pieces:
-            file.write(piece)
+def _drive_of(robot: str, session: str) -> tuple[str, str]:
+    """A jump of the clock begins a session of the same drive, named by a `+` (`recognition.session`)."""
+    return robot, session.rstrip("+")
 
 
-_SMALL_BYTES = 1 << 26
-_MOST_SHRUNK = 20
-"""A map is stored as it is. Whoever compresses one gains a factor of two."""
+def _require(path: Path) -> None:
+    if kind_of(path) is Kind.NOTHING:
+        raise MapError(f"there is no map {path}")
 
 
-def _check_sizes(path: Path) -> None:
-    """Before anything is unpacked. Raises MapError, and what `zipfile` raises for a file that is none of its kind."""
-    if path.exists() and not path.is_file():
-        raise MapError(f"{path} is not a regular file")
-    with zipfile.ZipFile(path) as archive:
-        for array in archive.infolist():
-            if array.file_size > max(_SMALL_BYTES, _MOST_SHRUNK * array.compress_size):
-                raise MapError(f"{path} is no map: {array.compress_size} bytes of it would become {array.file_size}")
+@dataclass(frozen=True, slots=True)
+class MapFacts:
+    """With what model a map was made, and how many numbers its descriptors have."""
+
+    model_id: str
+    dim: int
+
+
+def facts_of(path: Path) -> MapFacts:
+    """Of a map file. Raises MapError for what is none."""
+    _require(path)
+    if kind_of(path) is Kind.ARCHIVE:
+        archive = read_archive(path)
+        return MapFacts(archive.model_id, archive.dim)
+    store = Store(path, writable=False)
+    try:
+        return _facts_of_store(path, store)
+    finally:
+        store.close()
+
+
+def _facts_of_store(path: Path, store: Store) -> MapFacts:
+    facts = store.facts()
+    try:
+        return MapFacts(facts["model_id"], int(facts["dim"]))
+    except (KeyError, ValueError) as error:
+        raise MapError(f"{path} is corrupt or no map: it does not tell its model") from error
+
+
+def _checked_facts(path: Path, store: Store, model_id: str, dim: int | None) -> int:
+    """How many numbers its descriptors have. Raises MapError for a map of another model."""
+    facts = _facts_of_store(path, store)
+    _check_model(path, facts.model_id, facts.dim, model_id, dim)
+    return facts.dim
+
+
+def _check_model(path: Path, made_with: str, found: int, model_id: str, dim: int | None) -> None:
+    if made_with != model_id:
+        raise MapError(
+            f"{path} was made with another model ({made_with[:12]}, now {model_id[:12]}): descriptors of two models do not "
+            f"compare; set model.path to that model, or describe its pictures anew: vpr map reembed {path} NEW"
+        )
+    if dim not in (None, found):
+        raise MapError(f"{path} is corrupt or no map: its descriptors have {found} numbers, the model's {dim}")
+
+
+def _facts(model_id: str, dim: int) -> dict[str, str]:
+    """Of a new file; a copy is another map from then on."""
+    return {"map_id": secrets.token_hex(16), "model_id": model_id, "dim": str(dim)}
+
+
+def _create(path: Path, model_id: str, dim: int) -> None:
+    with new_database(path) as database:
+        schema.create(database)
+        database.executemany("INSERT INTO map VALUES (?, ?)", _facts(model_id, dim).items())
+
+
+def _import_archive(path: Path, model_id: str, dim: int) -> None:
+    """Once: the archive stays beside the map, with another name."""
+    archived = PlaceMap.load(path, model_id, dim)
+    kept = path.with_name(path.name + ".npz")
+    try:
+        if not kept.exists():  # it does where an import was cut short
+            os.link(path, kept)
+    except OSError as error:
+        raise MapError(f"cannot keep {path} as {kept.name}: {error.strerror or error}") from error
+    archived._store.copy_to(path, _facts(model_id, dim))
+    logging.getLogger(__name__).info("%s is a database now; the archive that it was is kept as %s", path, kept.name)
 
 
 def _share(count: int, total: int) -> str:
     return (
         f"all {total} keyframes of the map have" if count == total else f"{count} of the map's {total} keyframes have"
     )
-
-
-def _checked(arrays: Mapping[str, NDArray[Any]], dim: int | None) -> NDArray[np.float32]:
-    """The descriptors (N, D) of a file. Raises ValueError where a foreign or forged one would lead recognition astray."""
-    descriptors, links = arrays["descriptors"], arrays["links"]
-    if descriptors.ndim != 2 or descriptors.dtype != np.float32 or dim not in (None, descriptors.shape[1]):
-        raise ValueError(
-            f"descriptors of shape {descriptors.shape} and type {descriptors.dtype}; the model's have {dim}"
-        )
-    if not np.isfinite(descriptors).all() or np.abs(descriptors).max(initial=0.0) > 2.0:
-        raise ValueError("descriptors that are not of unit length")  # before their squares overflow
-    if not np.allclose(np.linalg.norm(descriptors, axis=1), 1.0, atol=1e-3):
-        raise ValueError("descriptors that are not of unit length")
-    if links.size and (links.ndim != 2 or links.shape[1] != 2 or links.dtype.kind not in "iu"):
-        raise ValueError("loop closures that are no pairs")
-    if links.size and not (links.min() >= 0 and links.max() < len(descriptors)):
-        raise ValueError("loop closures with keyframes that it does not have")
-    return descriptors
-
-
-def _keyframes(headers: Any, arrays: dict[str, NDArray[Any]]) -> list[Keyframe]:
-    """Raises ValueError, TypeError or KeyError where something is not as it must be."""
-    sizes, thumbnails = arrays["thumbnail_sizes"], arrays["thumbnails"]
-    if not isinstance(headers, list) or not len(headers) == len(arrays["descriptors"]) == len(sizes):
-        raise ValueError("its arrays disagree on the number of keyframes")
-    if sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 0 or sizes.sum() != len(thumbnails)):
-        raise ValueError("its pictures are not as long as it announces")
-    ends = np.cumsum(sizes)
-    keyframes = []
-    for i, values in enumerate(headers):
-        head = Header(values, i)
-        jpeg, scale = thumbnails[ends[i] - sizes[i] : ends[i]].tobytes(), head.scale
-        keyframes.append(
-            Keyframe(
-                ref=head.ref,
-                descriptor=arrays["descriptors"][i],
-                thumbnail=None if scale is None else Thumbnail(jpeg, scale),
-                camera=head.camera,
-                body_from_camera=head.pose("body_from_camera"),
-                odom_from_body=head.pose("odom_from_body"),
-                travelled_m=head.travelled_m,
-                elapsed_ns=head.integer("elapsed_ns", 0, -(2**63), 2**63 - 1),
-                odometry_segment=head.integer("odometry_segment", 0, 0, 2**63 - 1),
-            )
-        )
-    return keyframes

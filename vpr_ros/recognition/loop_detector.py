@@ -123,18 +123,18 @@ class LoopDetector:
         session = self._session
         now = session.follow(frame, descriptor, self.config.session)
         match = self._match(frame, descriptor, now)
-        session.camera(frame.camera_name).bests.append(None if match.match is None else self.map.moments[match.match])
+        session.camera(frame.camera_name).bests.append(None if match.match is None else self.map.moment(match.match))
         keyframe = self._remember(frame, descriptor, now)
         if match.accepted:
             session.accepted_ns = now.elapsed_ns
             if keyframe is not None and match.match is not None:
                 self.map.link(match.match, keyframe)
-                self._links.add(self.map.moments[match.match], self.map.moments[keyframe])
+                self._links.add(self.map.moment(match.match), self.map.moment(keyframe))
         return replace(match, keyframe_id=None if keyframe is None else keyframe.id, odometry=now.odometry)
 
     def _match(self, frame: Frame, descriptor: Descriptor, now: Now) -> PlaceMatch:
         """Each step may be the last; the answer holds what was known by then."""
-        config, session, moments = self.config, self._session, self.map.moments
+        config, session, moment_of = self.config, self._session, self.map.moment
         match = PlaceMatch.without_map(frame, self.robot, session.name)
         if not len(self.map):
             return match
@@ -146,9 +146,9 @@ class LoopDetector:
         if not candidates:
             return replace(match, status=MatchStatus.RECENT)
         with self._stage("match"):
-            place, *others = islands(candidates, moments, config.match.island_gap, self._links)
+            place, *others = islands(candidates, moment_of, config.match.island_gap, self._links)
             recent_bests = session.camera(frame.camera_name).recent_bests(config.consistency.window)
-            moment = moments[place.best.keyframe]
+            moment = moment_of(place.best.keyframe)
             match = replace(
                 match,
                 match=place.best.keyframe,
@@ -170,8 +170,10 @@ class LoopDetector:
         return replace(match, status=status)
 
     def _remember(self, frame: Frame, descriptor: Descriptor, now: Now) -> KeyframeRef | None:
-        """Add the frame to the map if it is a keyframe; its name."""
+        """Add the frame to the map if it is a keyframe and the map may grow; its name."""
         config, session = self.config, self._session
+        if config.map.mode == "localization":
+            return None
         last = session.camera(frame.camera_name).keyframe
         if not is_new_keyframe(now.elapsed_ns, descriptor, now.odom_from_body, last, config.keyframe):
             return None

@@ -1,12 +1,12 @@
 """What may be matched, what is one place, and which queries agree on it.
 
-How far apart keyframes lie is counted in moments (`PlaceMap.moments`), so that a rig of cameras counts as one camera does.
+How far apart keyframes lie is counted in moments (`PlaceMap.moment`), so that a rig of cameras counts as one camera does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vpr_ros.config import ExclusionConfig
@@ -151,9 +151,9 @@ class Island:
 
 
 def islands(
-    candidates: Sequence[Candidate], moments: Mapping[KeyframeRef, int], gap: int, links: Links
+    candidates: Sequence[Candidate], moment_of: Callable[[KeyframeRef], int], gap: int, links: Links
 ) -> list[Island]:
-    """Group candidates (best first) into places, best place first. `moments` has the moment of each keyframe.
+    """Group candidates (best first) into places, best place first. `moment_of` a keyframe is its moment.
 
     A candidate belongs to the place of a better one at most `gap` moments away, or in a part of the map that accepted loop
     closures link with it (or the second visit of a place would make the third ambiguous). Otherwise it is the best of a
@@ -161,11 +161,11 @@ def islands(
     """
     places: list[list[Candidate]] = []
     for candidate in candidates:
-        moment = moments[candidate.keyframe]
+        moment = moment_of(candidate.keyframe)
         near = (
             place
             for place in places
-            if any(_is_same_place(moment, moments[other.keyframe], gap, links) for other in place)
+            if any(_is_same_place(moment, moment_of(other.keyframe), gap, links) for other in place)
         )
         home = next(near, None)
         if home is None:

@@ -273,6 +273,8 @@ class Diagnostics:
         if self._detector is not None:
             values |= {
                 "keyframes": len(self._detector.map),
+                "map": str(self._detector.map.path or "in memory"),
+                "keyframes that wait for the disk": self._detector.map.waiting,
                 "session": self._detector.session,
                 "model": self._detector.engine.model.name,
                 "model id": self._detector.engine.model.id,
@@ -292,9 +294,19 @@ class Diagnostics:
             for percent in (50, 90, 99):
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
         text = f"{self._statuses['ACCEPTED']} loop closures in {sum(self._statuses.values())} queries"
-        reasons = (self.engine_fault, self.map_fault, self.odometry.fault(), self._never_matches(), self._twin())
+        recording_fault = "" if self._detector is None else self._detector.map.recording_fault
+        reasons = (
+            self.engine_fault,
+            self.map_fault,
+            self.odometry.fault(),
+            self._never_matches(),
+            self._twin(),
+            recording_fault,
+        )
         faults = [fault for fault in reasons if fault]
         level = DiagnosticStatus.WARN if faults else DiagnosticStatus.OK
+        if recording_fault:
+            level = DiagnosticStatus.ERROR
         return self._status("place recognition", level, "; ".join((text, *faults)), values)
 
     def _never_matches(self) -> str:

@@ -66,18 +66,31 @@ class MapServices:
         return recogniser
 
     def _reset(self, _: Trigger.Request) -> str:
-        return f"forgot {self._recogniser().start_with(None)} keyframes"
+        recogniser = self._recogniser()
+        before = recogniser.start_with(PlaceMap(recogniser.model.dim))
+        if before.path is None:
+            return f"forgot {len(before)} keyframes"
+        return f"left the map {before.path}, which keeps its {len(before)} keyframes, for an empty one in memory"
 
     def _save_map(self, request: SaveMap.Request) -> str:
         recogniser = self._recogniser()
         path = map_path(recogniser.config.node.maps_directory, request.name)
-        return f"saved {recogniser.save_map(path)} keyframes to {path}"
+        replaced = "" if not path.exists() else ", in place of the map that was there"
+        return f"saved {recogniser.save_map(path)} keyframes to {path}{replaced}"
 
     def _load_map(self, request: LoadMap.Request) -> str:
         recogniser = self._recogniser()
         path = map_path(recogniser.config.node.maps_directory, request.name)
-        place_map = PlaceMap.load(path, recogniser.model.id, recogniser.model.dim)
+        present = recogniser.detector.map
+        if present.path is not None and present.path == path.resolve():
+            present.flush()
+            place_map = present
+        else:
+            if not path.exists():
+                raise MapError(f"there is no map {path}")
+            place_map = recogniser.open_map(path)
         if self._find_recogniser() is not recogniser:
+            place_map.close()
             raise MapError("the node was cleaned up meanwhile: the map is not loaded")
         recogniser.start_with(place_map)
         fault = recogniser.check_map()

@@ -14,7 +14,7 @@ from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.markers import map_markers
 from vpr_ros.ros.messages import attention_msg, keyframe_msg, loop_closure_msg, match_array_msg, match_msg
 from vpr_ros.ros.topics import attention_topic
-from vpr_ros.types import Frame, PlaceMatch
+from vpr_ros.types import Frame, Keyframe, PlaceMatch
 
 
 class Publishing:
@@ -46,15 +46,17 @@ class Publishing:
     def publish(self, detector: LoopDetector, match: PlaceMatch, odometry_frame: str) -> None:
         """What came of one frame. The caller holds the detector's lock."""
         message = match_msg(match, detector.engine.model.id)
-        if match.query is not None:
-            self._keyframes.publish(keyframe_msg(detector.map[match.query], detector.engine.model.id))
-            if odometry_frame and self._markers.get_subscription_count() > 0:
-                header = Header(stamp=message.header.stamp, frame_id=odometry_frame)
-                self._markers.publish(map_markers(detector.map, detector.session, header))
+        if match.query is not None and odometry_frame and self._markers.get_subscription_count() > 0:
+            header = Header(stamp=message.header.stamp, frame_id=odometry_frame)
+            self._markers.publish(map_markers(detector.map, detector.robot, detector.session, header))
         if match.accepted and match.match is not None:
             there = detector.map[match.match].body_from_camera
             self._loop_closures.publish(loop_closure_msg(message, match.body_from_camera, there))
         self._matches.publish(match_array_msg(message))
+
+    def publish_keyframe(self, keyframe: Keyframe, model_id: str) -> None:
+        """Once the map's file has it: whoever knows of a keyframe can rely on it."""
+        self._keyframes.publish(keyframe_msg(keyframe, model_id))
 
     def publish_attention(self, frame: Frame, match: PlaceMatch) -> None:
         """What the model attended to, where somebody subscribes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.ros.watchdog import STOP_S
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
-from vpr_ros.types import Frame
+from vpr_ros.types import Frame, Keyframe
 
 LATENCY_WINDOW = 1000
 
@@ -32,19 +33,30 @@ class Recogniser:
     Whoever uses `detector` holds `lock`, but for the inference: `describe` may never return, and services go on all the same.
     """
 
-    def __init__(self, config: Config, map_file: Path | None, diagnostics: Diagnostics, logger: RcutilsLogger) -> None:
-        """Raises VprError for what cannot be opened; without `map_file` the map is empty."""
+    def __init__(
+        self,
+        config: Config,
+        map_file: Path | None,
+        diagnostics: Diagnostics,
+        logger: RcutilsLogger,
+        on_keyframe: Callable[[Keyframe], object],
+    ) -> None:
+        """Raises VprError for what cannot be opened; without `map_file` the map is an empty one in memory.
+
+        `on_keyframe` is called with every keyframe once the map has it for good, in any thread.
+        """
         self.config = config
         self.model = PlaceModel.open(config.model.path)
-        place_map = None if map_file is None else PlaceMap.load(map_file, self.model.id, self.model.dim)
-        self._map_file, self._saved = map_file, 0 if place_map is None else len(place_map)
+        self._diagnostics, self._logger, self._on_keyframe = diagnostics, logger, on_keyframe
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
         self._engine_lock = threading.Lock()
         """Held while the engine runs, and while it is replaced."""
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
-        self._diagnostics, self._logger = diagnostics, logger
-        self.detector = self._new_detector(open_reference(self.model, config.engine.threads), place_map)
+        engine = open_reference(self.model, config.engine.threads)
+        place_map = PlaceMap(self.model.dim) if map_file is None else self.open_map(map_file)
+        self._unsaved_from = len(place_map)
+        self.detector = self._new_detector(engine, place_map)
         diagnostics.configured(config, self.detector, self.stopwatch)
         diagnostics.engine_fault = ""
         self.check_map()
@@ -52,11 +64,11 @@ class Recogniser:
         diagnostics.engine_build = self._engine_build
 
     def close(self) -> bool:
-        """Saves the map of `node.map`, if that is still the one in use and has grown; whether the engine and its build have ended.
+        """What waits to be recorded is; a map in memory is forgotten. Whether the engine and its build have ended.
 
         Those that do not end within `STOP_S` are left alone: to close an engine that runs would crash.
         """
-        self._keep_map()
+        self._close_map(self.detector.map)
         self._diagnostics.engine_build = None
         is_built = self._engine_build is None or self._engine_build.cancel(STOP_S)
         if not self._engine_lock.acquire(timeout=STOP_S):
@@ -79,43 +91,49 @@ class Recogniser:
             self.config = config
         self.check_map()
 
-    def start_with(self, place_map: PlaceMap | None) -> int:
-        """Begin a new session with another map, None for an empty one; how many keyframes the map before had."""
+    def open_map(self, path: Path) -> PlaceMap:
+        """Of a file, which is recorded in unless map.mode is localization. Raises MapError."""
+        is_mapping = self.config.map.mode == "mapping"
+        is_new = is_mapping and not path.exists()
+        durability = self.config.map.durability
+        place_map = PlaceMap.open(path, self.model.id, self.model.dim, recording=is_mapping, durability=durability)
+        what = "a new map" if is_new else f"{len(place_map)} keyframes"
+        self._logger.info(f"{what} in {path}" + (", recorded as the robot drives" if is_mapping else ", not changed"))
+        return place_map
+
+    def start_with(self, place_map: PlaceMap) -> PlaceMap:
+        """Begin a new session with another map, or the same; returns the map before, which is closed if it is another."""
         with self.lock:
-            before = len(self.detector.map)
+            before = self.detector.map
             self.detector = self._new_detector(self.detector.engine, place_map)
-            self._map_file, self._saved = None, len(self.detector.map)
             self._diagnostics.configured(self.config, self.detector, self.stopwatch)
+        if before is not place_map:
+            self._close_map(before)
         self.check_map()
         return before
 
     def save_map(self, path: Path) -> int:
-        """Write what the map holds now, while it may grow; how many keyframes. Raises MapError."""
-        is_free = self.lock.acquire(timeout=STOP_S)
-        try:  # without the lock, too: a frame that hangs changes nothing
-            content = self.detector.map.content()
-        finally:
-            if is_free:
-                self.lock.release()
-        content.save(path, self.model.id)
-        self._saved = len(content.keyframes)
-        return len(content.keyframes)
+        """Write a copy of what the map holds now, while it may grow; how many keyframes. Raises MapError."""
+        place_map = self.detector.map
+        count = place_map.save(path, self.model.id)
+        if place_map.path is None:
+            self._unsaved_from = count
+        return count
 
-    def _keep_map(self) -> None:
-        new = len(self.detector.map) - self._saved
-        if new <= 0:
-            return
+    def _close_map(self, place_map: PlaceMap) -> None:
+        forgotten = len(place_map) - self._unsaved_from if place_map.path is None else 0
+        self._unsaved_from = 0
         # Where ROS has been shut down, by a signal say, nothing can be published on /rosout: only the node's own name is.
         logger = self._logger if rclpy.ok() else get_logger(f"{self._logger.name}_end")
-        if self._map_file is None or not self.config.node.save_map_at_shutdown:
+        if forgotten > 0:
             logger.warning(
-                f"{new} keyframes are forgotten: ~/save_map saves a map, and that of node.map is saved when the node ends"
+                f"{forgotten} keyframes of a map in memory are forgotten: node.map names a file that is recorded as the robot drives, "
+                "~/save_map writes one"
             )
-            return
         try:
-            logger.info(f"saved {self.save_map(self._map_file)} keyframes to {self._map_file}")
-        except Exception as error:  # no memory, say: the node ends all the same
-            logger.error(f"{new} keyframes are forgotten: {error or type(error).__name__}")
+            place_map.close()
+        except Exception as error:  # a full disk, say: the node goes on, or ends, all the same
+            logger.error(f"{place_map.waiting} keyframes are forgotten: {error or type(error).__name__}")
 
     def check_map(self) -> str:
         """What the map cannot do that is required of it; logged when it changes."""
@@ -127,7 +145,8 @@ class Recogniser:
         self._diagnostics.map_fault = fault
         return fault
 
-    def _new_detector(self, engine: Engine, place_map: PlaceMap | None) -> LoopDetector:
+    def _new_detector(self, engine: Engine, place_map: PlaceMap) -> LoopDetector:
+        place_map.on_durable = self._on_keyframe
         session = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
         return LoopDetector(
             self.config,

@@ -31,7 +31,7 @@ from vpr_ros.ros.publishing import Publishing
 from vpr_ros.ros.recogniser import Recogniser
 from vpr_ros.ros.streams import Streams
 from vpr_ros.ros.watchdog import ends_with_ros, exit_now
-from vpr_ros.types import Frame, PlaceMatch
+from vpr_ros.types import Frame, Keyframe, PlaceMatch
 
 
 class Configured:
@@ -42,11 +42,14 @@ class Configured:
         configured_extrinsics(config)  # a mistake in it is reported now
         self.decoder = open_decoder(config.node)
         map_file = map_path(config.node.maps_directory, config.node.map) if config.node.map else None
-        self.recogniser = Recogniser(config, map_file, diagnostics, node.get_logger())
+        self.recogniser = Recogniser(config, map_file, diagnostics, node.get_logger(), self._on_keyframe)
         model = self.recogniser.model
         self.publishing = Publishing(node, config.node.camera_names, has_mask=model.mask_size is not None)
         self.streams: Streams | None = None
         diagnostics.image_decoder = self.decoder.description
+
+    def _on_keyframe(self, keyframe: Keyframe) -> None:
+        self.publishing.publish_keyframe(keyframe, self.recogniser.model.id)
 
     def close(self) -> bool:
         """Whether all that ran has ended."""

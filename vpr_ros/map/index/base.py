@@ -39,5 +39,8 @@ class Index(Protocol):
     def add(self, keys: Keys, descriptors: NDArray[np.float32]) -> None:
         """Add (N, D) unit descriptors under N new keys."""
 
+    def remove(self, keys: Keys) -> None:
+        """Forget keys; those that are not there are none's."""
+
     def search(self, descriptor: Descriptor, k: int, allowed: Selection = ALL) -> list[Hit]:
         """At most k allowed keys, most similar first."""

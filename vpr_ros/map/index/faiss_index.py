@@ -22,6 +22,9 @@ class FaissIndex:
     def add(self, keys: Keys, descriptors: NDArray[np.float32]) -> None:
         self._index.add_with_ids(np.ascontiguousarray(descriptors, np.float32), np.ascontiguousarray(keys, np.int64))
 
+    def remove(self, keys: Keys) -> None:
+        self._index.remove_ids(np.ascontiguousarray(keys, np.int64))
+
     def search(self, descriptor: Descriptor, k: int, allowed: Selection = ALL) -> list[Hit]:
         k = min(k, len(self))
         if k <= 0:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_maps import some_archive, some_map
+
+from vpr_ros import cli
+from vpr_ros.map.place_map import PlaceMap
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["map", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Path:
+    path = tmp_path / "town.vprmap"
+    some_map(30).save(path, "m" * 64)
+    return path
+
+
+def test_info(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", town) == 0
+    said = capsys.readouterr().out
+    assert "30 keyframes in 1 sessions, 1 loop closures" in said
+    assert "mmmm, 8 numbers in a descriptor" in said
+    assert "session 'first' of robot: 30 keyframes of front, lens, rear, 15 with odometry, 2023-11-14 22:13:20" in said
+
+
+def test_info_of_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info", some_archive(tmp_path / "old.vprmap")) == 0
+    assert "5 keyframes in 1 sessions" in capsys.readouterr().out
+
+
+def test_check_and_repair(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", town) == 0
+    assert "whole: 30 keyframes in 1 sessions, 29 pictures, 1 loop closures" in capsys.readouterr().out
+    content = bytearray(town.read_bytes())
+    jpeg = some_map(30)[some_map(30).names[20]].thumbnail.jpeg
+    content[content.index(jpeg)] ^= 0xFF
+    town.write_bytes(content)
+    assert run("check", town) == 1
+    said = capsys.readouterr().out
+    assert "a keyframe has lost its picture\n" in said
+    assert f"vpr map check {town} --repair NEW" in said
+    assert run("check", town, "--repair", tmp_path / "new.vprmap") == 1
+    assert run("check", tmp_path / "new.vprmap") == 0
+
+
+def test_merge_rename_remove(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = tmp_path / "fleet.vprmap"
+    assert run("merge", fleet, town, town) == 0
+    said = capsys.readouterr().out
+    assert f"30 of 30 keyframes of {town} were new" in said
+    assert f"0 of 30 keyframes of {town} were new" in said
+    assert run("rename", fleet, "first", "monday", "--robot", "robot", "--new-robot", "anna") == 0
+    assert PlaceMap.load(fleet, "m" * 64).sessions == [("anna", "monday")]
+    assert run("remove", fleet, "first") == 2
+    assert "there is no session 'first' of robot ''; sessions: 'monday'" in capsys.readouterr().err
+    assert run("remove", fleet, "monday", "--robot", "anna") == 0
+    assert len(PlaceMap.load(fleet, "m" * 64)) == 0
+
+
+def test_maps_of_two_models_are_not_merged(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.vprmap"
+    some_map(3).save(other, "n" * 64)
+    assert run("merge", tmp_path / "fleet.vprmap", town, other) == 2
+    assert "made with another model" in capsys.readouterr().err
+    assert not (tmp_path / "fleet.vprmap").exists()
+
+
+def test_prune(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prune", town, "--keyframes", 20, "--dry-run") == 0
+    assert "10 of 30 keyframes would be removed" in capsys.readouterr().out
+    assert run("prune", town, "--keyframes", 20) == 0
+    assert len(PlaceMap.load(town, "m" * 64)) == 20
+    assert run("prune", town, "--keyframes", 1) == 0
+    said = capsys.readouterr().out  # three cameras at the two ends of ten moments
+    assert "removed 14 of 20 keyframes; 6 are left\nmore would be the last ones of their place\n" in said
+    assert run("prune", town, "--keyframes", 0) == 2
+
+
+@pytest.mark.parametrize("action", ["info", "check", "rename", "remove", "prune"])
+def test_a_map_that_is_not_there_is_one_line(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"rename": ["a", "b"], "remove": ["a"], "prune": ["--keyframes", "5"]}.get(action, [])
+    assert run(action, tmp_path / "none.vprmap", *more) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

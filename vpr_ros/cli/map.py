@@ -1,0 +1,165 @@
+"""`vpr map`: look at map files, mend, merge and prune them."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from vpr_ros.config import Config
+from vpr_ros.doctor.finding import size_text
+from vpr_ros.errors import MapError
+from vpr_ros.map.place_map import PlaceMap, facts_of
+from vpr_ros.map.salvage import Examination, examine, repair
+from vpr_ros.printable import printable
+
+T = TypeVar("T")
+EXAMPLES = """\
+examples:
+  vpr map info lab.vprmap
+  vpr map check lab.vprmap
+  vpr map check lab.vprmap --repair mended.vprmap
+  vpr map merge fleet.vprmap anna.vprmap bert.vprmap
+  vpr map rename lab.vprmap 20260501T081500.000000 monday
+  vpr map remove lab.vprmap monday
+  vpr map prune lab.vprmap --keyframes 20000
+"""
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    command.description = "Look at map files (docs/place_map.md), mend, merge and prune them."
+    command.epilog = EXAMPLES
+    actions = command.add_subparsers(required=True, metavar="action")
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(run=globals()[f"_{name}"])
+        return added
+
+    info = action("info", "what a map holds: sessions, cameras, model")
+    check = action("check", "read all of a map and compare it with its checksums; exit status 1 if anything is lost")
+    merge = action("merge", "add what other maps hold to a map, which is made if there is none")
+    rename = action("rename", "give a session another name")
+    remove = action("remove", "forget a session")
+    prune = action("prune", "remove the keyframes that add least; never the last one of a place")
+    for each in (info, check, rename, remove, prune):
+        each.add_argument("map", type=Path, metavar="MAP", help="a .vprmap file")
+    check.add_argument("--repair", type=Path, metavar="NEW", help="write what is whole to another file")
+    merge.add_argument("map", type=Path, metavar="INTO", help="the map that grows")
+    merge.add_argument("others", type=Path, nargs="+", metavar="MAP", help="maps that stay as they are")
+    for each in (rename, remove):
+        each.add_argument("session", help="its name, as `vpr map info` prints it")
+        each.add_argument("--robot", default="", help="whose session it is (node.robot)")
+    rename.add_argument("name", help="the new name")
+    rename.add_argument("--new-robot", help="another robot, too")
+    prune.add_argument("--keyframes", type=int, required=True, metavar="N", help="how many may stay")
+    prune.add_argument("--dry-run", action="store_true", help="only count")
+
+
+def _open(path: Path, recording: bool = True) -> PlaceMap:
+    """Of whatever model it was made with."""
+    facts = facts_of(path)
+    return PlaceMap.open(path, facts.model_id, facts.dim, recording=recording)
+
+
+def _bar(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    bar: Iterable[T] = tqdm(items, total=total, desc=what, disable=None)
+    return bar
+
+
+def _info(options: argparse.Namespace) -> int:
+    with _open(options.map, recording=False) as place_map:
+        _print_info(options.map, place_map)
+    return 0
+
+
+def _print_info(path: Path, place_map: PlaceMap) -> None:
+    size = size_text(path.stat().st_size)
+    print(
+        f"{len(place_map)} keyframes in {len(place_map.sessions)} sessions, {len(place_map.links)} loop closures, {size}"
+    )
+    print(f"model {place_map.model_id}, {place_map.dim} numbers in a descriptor")
+    refs, posed = place_map.names, Counter[tuple[str, str]]()
+    for robot, session in place_map.sessions:
+        posed[robot, session] = len(place_map.odometry_of(robot, session))
+    for robot, session in place_map.sessions:
+        own = [ref for ref in refs if (ref.robot, ref.session) == (robot, session)]
+        cameras = ", ".join(sorted({ref.camera_name or ref.frame_id or "camera" for ref in own}))
+        of_robot = f" of {robot}" if robot else ""
+        span = f", {_time(own[0].stamp_ns)} to {_time(own[-1].stamp_ns)}" if own else ""
+        print(printable(f"session {session!r}{of_robot}: {len(own)} keyframes of {cameras or 'no camera'}, "
+                        f"{posed[robot, session]} with odometry{span}"))  # fmt: skip
+
+
+def _time(stamp_ns: int) -> str:
+    return datetime.fromtimestamp(stamp_ns * 1e-9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _check(options: argparse.Namespace) -> int:
+    progress = partial(_bar, what="check")
+    found = repair(options.map, options.repair, progress) if options.repair else examine(options.map, progress)
+    for sentence, times in found.faults.items():
+        print(f"{sentence}" + (f" ({times} times)" if times > 1 else ""))
+    print(_counts(found) + (f" in {options.repair}" if options.repair else ""))
+    if found.faults and not options.repair:
+        print(f"save what is whole: vpr map check {options.map} --repair NEW")
+    return 1 if found.faults else 0
+
+
+def _counts(found: Examination) -> str:
+    whole = "whole" if not found.faults else "still whole"
+    return (
+        f"{whole}: {found.whole['keyframe']} keyframes in {found.whole['session']} sessions, {found.whole['thumbnail']} pictures, "
+        f"{found.whole['link']} loop closures"
+    )
+
+
+def _merge(options: argparse.Namespace) -> int:
+    first = facts_of(options.others[0])
+    for path in options.others[1:]:  # before anything is made
+        PlaceMap.open(path, first.model_id, first.dim, recording=False).close()
+    with PlaceMap.open(options.map, first.model_id, first.dim) as into:
+        for path in options.others:
+            with PlaceMap.open(path, first.model_id, first.dim, recording=False) as other:
+                added = into.add_all(other, partial(_bar, what=path.name, total=len(other)))
+                print(f"{added} of {len(other)} keyframes of {path} were new")
+        print(f"{options.map} has {len(into)} keyframes in {len(into.sessions)} sessions")
+    return 0
+
+
+def _rename(options: argparse.Namespace) -> int:
+    robot = options.robot if options.new_robot is None else options.new_robot
+    with _open(options.map) as place_map:
+        place_map.rename_session(options.robot, options.session, robot, options.name)
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    with _open(options.map) as place_map:
+        removed = place_map.remove_session(options.robot, options.session)
+        place_map.shrink()
+        print(f"removed {removed} keyframes; {len(place_map)} are left")
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    if options.keyframes < 1:
+        raise MapError("--keyframes: at least 1 stays")
+    with _open(options.map, recording=not options.dry_run) as place_map:
+        before = len(place_map)
+        removed = place_map.redundant(options.keyframes, Config().match.island_gap)
+        if options.dry_run:
+            print(f"{len(removed)} of {before} keyframes would be removed")
+        else:
+            place_map.merge(removed)
+            place_map.shrink()
+            print(f"removed {len(removed)} of {before} keyframes; {len(place_map)} are left")
+        if before - len(removed) > options.keyframes:
+            print("more would be the last ones of their place")
+    return 0
