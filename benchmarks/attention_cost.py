@@ -41,7 +41,9 @@ LAST_BLOCKS = {"mobilenet_v2": "features.13"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", default="mobilenet_v2", help="of torchvision (default: %(default)s)")
     parser.add_argument("--size", type=size, default="320x240", help="of images in the network, px (default: 320x240)")
     options = parser.parse_args()

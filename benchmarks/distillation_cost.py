@@ -253,7 +253,9 @@ def training_cost(data: Path, options: argparse.Namespace, start: Path, teacher:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--networks", nargs=2, type=Path, metavar="FILE", help="baseline and student, trained before")
     parser.add_argument("--size", type=size, default="320x240", help="of images in the network, px (default: 320x240)")
     parser.add_argument("--batch", type=int, default=24, help=f"images, a multiple of {GROUP} (default: 24)")

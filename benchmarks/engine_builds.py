@@ -109,7 +109,7 @@ def print_row(*cells: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=[SHIPPED, *NETWORKS], choices=[SHIPPED, *NETWORKS])
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "int8"])
     parser.add_argument(

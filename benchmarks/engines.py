@@ -213,7 +213,9 @@ def spread(data: Path, count: int, offset: float, model: PlaceModel) -> NDArray[
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--model", type=Path, help="ONNX file (default: the shipped one)")
     add("--data", type=Path, default=Path("../shared/data"), help="folder of real images (default: %(default)s)")

@@ -108,7 +108,9 @@ class NodeClient:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--verify", action="store_true", help="with geometric verification")
     options = parser.parse_args()

@@ -464,7 +464,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("gpu_session"), help="folder of the results")
     parser.add_argument("--images", type=Path, help="folder of images of a camera; without it ours")
     parser.add_argument("--models", type=Path, help="folder of exported models, WIDTHxHEIGHT.onnx; default: --out")

@@ -30,7 +30,9 @@ from vpr_ros.recognition.verification import GeometricVerifier
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT of the pictures (default %(default)s)")
     options = parser.parse_args()

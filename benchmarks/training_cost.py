@@ -359,7 +359,9 @@ def size(text: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=8, help="batches of a turn, a quarter of an epoch (default: 8)")
     parser.add_argument("--size", type=size, default="96x72", help="of images in the network, in px (default: 96x72)")
     parser.add_argument("--batch", type=int, default=12, help=f"images, a multiple of {TUPLE} (default: 12)")

@@ -9,7 +9,7 @@ from vpr_ros import Config, open_source
 from vpr_ros.evaluation.closure_files import write_g2o
 from vpr_ros.replay import replay
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
 parser.add_argument("bag")
 parser.add_argument("out")
 parser.add_argument("--odom-topic")

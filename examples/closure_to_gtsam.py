@@ -52,7 +52,7 @@ def closure_graph(source: str, config: Config, **options: Any) -> gtsam.Nonlinea
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("source")
     parser.add_argument("--odom-topic")
     parser.add_argument("--config", help="parameter file, like config/presets/outdoor.yaml")

@@ -118,7 +118,7 @@ FIELDS_OF_MESSAGES = {
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "architecture.md"], ids=lambda page: page.name)
 def test_parameters_that_are_named_exist(page: Path) -> None:
-    """architecture.md names functions of modules by `odometry.is_pose`; elsewhere such a name is a parameter."""
+    """architecture.md names functions of modules by `rotations.is_pose`; elsewhere such a name is a parameter."""
     known = Config.parameters()
     for line in code_of(page):
         for name in re.findall(rf"(?<![\w./])((?:{'|'.join(STAGES)})\.[a-z_]+)(?![\w(.])", line):

@@ -175,3 +175,34 @@ def test_only_regular_files_are_read(tmp_path):
             read_regular_file(path)
     (tmp_path / "a").write_bytes(b"b")
     assert read_regular_file(tmp_path / "a") == b"b"
+
+
+def test_a_private_file_is_its_users_alone(tmp_path: Path) -> None:
+    path = tmp_path / "homes" / "a"
+    before = os.umask(0)
+    try:
+        for _ in range(2):  # the second replaces one that all may read
+            with whole_file(path, is_private=True) as file:
+                file.write(b"x")
+            assert path.stat().st_mode & 0o777 == 0o600
+            path.chmod(0o644)
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        with whole_file(tmp_path / "all" / "b") as file:
+            file.write(b"x")
+        assert (tmp_path / "all" / "b").stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    for name in ("old", "new"):
+        target, link = tmp_path / "disk" / name, tmp_path / name
+        link.symlink_to(target)
+        if name == "old":
+            target.write_text("before")
+        with whole_file(link) as file:
+            file.write(b"after")
+        assert link.is_symlink()
+        assert target.read_text() == "after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "new", "old"]

@@ -402,7 +402,10 @@ def test_a_transport_that_encoded_rgb_as_if_it_were_bgr_is_undone():
     [
         ("16UC1; compressedDepth png", b"x", "choose the colour"),
         ("theora", b"x", "republish"),
-        ("h264", b"x", "video stream"),
+        *(
+            (form, b"x", "video stream")
+            for form in ("h264", "H.264", "bgr8; h265", "hevc", "av1", "VP9", "mp4", "avc1", "x264", "ffmpeg")
+        ),
         ("jpeg", b"", "no bytes"),
         ("jpeg", b"not a jpeg", "10 bytes do not decode"),
         ("png", b"\x89PNG\r\n\x1a\n", "do not decode"),

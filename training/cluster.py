@@ -20,7 +20,9 @@ from vpr_ros.errors import ConfigError
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
     made.add_argument("--out", type=Path, help="write centres and assignment here too")

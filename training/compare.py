@@ -21,7 +21,9 @@ from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("experiment", type=Path, help="a YAML file of training/experiments/")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe for all variants")
     made.add_argument("--seeds", type=int, nargs="+", help="other seeds than the experiment's")

@@ -31,7 +31,10 @@ class _List(argparse.Action):
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog="python -m training.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("models", nargs="+", metavar="MODEL", help="FILE.onnx, FILE.safetensors, FILE.yaml or thumbnail")

@@ -17,7 +17,9 @@ from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("network", type=Path, help="a network.safetensors of training.train")
     made.add_argument("images", type=Path, help="folder of images that it was not trained on")
     made.add_argument("--labels", type=Path, required=True, help="folder of their label images or label maps")

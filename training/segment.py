@@ -71,7 +71,9 @@ def parse_scale(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("images", type=Path, help="folder of images; those in folders below it count too")
     source = made.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", type=Path, metavar="FILE.onnx", help="segmentation network")

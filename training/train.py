@@ -19,7 +19,9 @@ from training.command import one_line
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")
     made.add_argument("--out", type=Path, default=None, help="output folder (default: .training/RECIPE)")

@@ -24,7 +24,9 @@ COUNT = 2500
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("network", type=Path, help="a network.safetensors of training.train")
     made.add_argument("out", type=Path, help="the whitened network to write")
     how = made.add_mutually_exclusive_group(required=True)

@@ -40,7 +40,19 @@ def ended_jpegs(data: bytes) -> tuple[bytes, bytes]:
 
     A decoder does not look at what follows the last block; where blocks are missing it takes the padding for one.
     """
-    whole = data.rstrip(b"\0")  # the rest of a camera's buffer
+    return _padded(data.rstrip(b"\0"))  # without the rest of a camera's buffer
+
+
+def ended_again(data: bytes) -> tuple[bytes, bytes]:
+    """As `ended_jpegs`, of a JPEG that has its marker; both empty where it is none. Its data may end in zeros of their own.
+
+    Where a restart marker is missing, too, what is padded may not be looked at, and both decode alike.
+    """
+    body = data[: max(0, data.rfind(_EOI))] if data.startswith(_SOI) else b""
+    return _padded(body) if body else (b"", b"")
+
+
+def _padded(whole: bytes) -> tuple[bytes, bytes]:
     if whole.endswith(b"\xff"):
         whole += b"\0"  # a 255 among the data is always followed by it
     first, second = (whole + pad * _PAD_BYTES + _EOI for pad in (b"\0", b"\xaa"))

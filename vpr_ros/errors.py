@@ -1,13 +1,29 @@
 """What can go wrong, as a user would name it. The library raises these; only the command line exits."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from vpr_ros.printable import printable
 
 
+class Keyword(str):
+    """A keyword of our Python interface that an error names: the command line has an option in its place."""
+
+    __slots__ = ()
+
+
 class VprError(Exception):
-    """Base of every error this library raises on purpose; its text names the fix, and may be shown on a terminal."""
+    """Base of every error this library raises on purpose; its text names the fix, and may be shown on a terminal.
+
+    The text may be given in parts, so that those that are a `Keyword` can be told from the rest.
+    """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return self.typed()
+
+    def typed(self, options: Mapping[str, str] = MappingProxyType({})) -> str:
+        """The text with the options (`--image-topic`) of those keywords that `options` has."""
+        return printable("".join(options.get(p, p) if isinstance(p, Keyword) else str(p) for p in self.args))
 
 
 class OutputError(VprError):

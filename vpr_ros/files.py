@@ -27,17 +27,19 @@ TRIAL_BYTES = 65536
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, is_private: bool = False) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends; if the block raises, `path` stays as it was.
 
     Makes the folders above, and removes there what killed processes left. Any number of processes may write the same file.
-    Raises OSError where the disk refuses.
+    One that `is_private` only its user may read, and a folder that is made for it only its user may look into.
+    A link stays one: what it points to is written. Raises OSError where the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(mode=0o700 if is_private else 0o777, parents=True, exist_ok=True)
     remove_stale_parts(path.parent)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=_private if is_private else None) as file:
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
@@ -57,6 +59,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def remove_stale_parts(folder: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
-from vpr_ros.encoded_images import check_size, ended_jpegs, is_cut_jpeg
+from vpr_ros.encoded_images import check_size, ended_again, ended_jpegs, is_cut_jpeg
 from vpr_ros.errors import ImageError
 from vpr_ros.files import read_regular_file
 from vpr_ros.printable import on_one_line, printable
@@ -75,13 +75,25 @@ for _pattern, _conversion in {
 ENCODINGS = tuple(_LAYOUTS)
 """The encodings of `sensor_msgs/Image` that `decode_image` reads."""
 
-_NOT_PICTURES = {
-    "compresseddepth": "it is a depth image; choose the colour or grey image topic",
-    "theora": "it is a video stream; republish it as jpeg (image_transport republish)",
-    "h264": "it is a video stream; republish it as jpeg",
-    "h265": "it is a video stream; republish it as jpeg",
-    "hevc": "it is a video stream; republish it as jpeg",
-}
+_VIDEO_CODECS = (
+    "theora",
+    "h264",
+    "x264",
+    "avc1",
+    "h265",
+    "x265",
+    "hevc",
+    "av1",
+    "vp8",
+    "vp9",
+    "mp4",
+    "mpeg4",
+    "ffmpeg",
+)
+_NOT_PICTURES = {"compresseddepth": "it is a depth image; choose the colour or grey image topic"} | dict.fromkeys(
+    _VIDEO_CODECS, "it is a video stream; republish it as jpeg (image_transport republish)"
+)
+"""What `CompressedImage.format` may hold, in letters and digits."""
 
 _DEPTHS = (8, 10, 12, 14, 16)
 """Of sensors, in bits."""
@@ -172,8 +184,9 @@ def decode_compressed(message: Any, depth: BitDepth | None = None) -> Image:
     not decode, half a JPEG, more pixels than `encoded_images.MAX_PIXELS`.
     """
     original, _, compression = message.format.partition(";")
+    kind = "".join(filter(str.isalnum, message.format.lower()))
     for name, advice in _NOT_PICTURES.items():
-        if name in message.format.lower():
+        if name in kind:
             raise ImageError(f"format {message.format!r} cannot be read: {advice}")
     # compressed_image_transport's word for "the encoder was handed RGB where it expects BGR".
     swapped = "compressed rgb" in compression
@@ -212,6 +225,15 @@ def camera_from_info(message: Any) -> Camera | None:
     """
     calibration = Calibration.of_info(message)
     return camera_for_image(calibration, *calibration.announced_size).camera
+
+
+BLACK = 8
+"""Grey levels of 255: a picture whose brightest pixel is darker shows nothing."""
+
+
+def is_black(image: Image) -> bool:
+    """Whether an image shows nothing, by every eighth pixel of every eighth row."""
+    return bool(image[::8, ::8].max() < BLACK)
 
 
 def resize(image: Image, width: int, height: int) -> Image:
@@ -328,6 +350,10 @@ def _decode_bytes(
             raise ImageError(f"{what}: the JPEG breaks off after {len(data)} bytes, and part of the picture is missing")
     else:
         pixels = _imdecode(data, flags)
+        if pixels is not None and _has_grey_corner(pixels):
+            first, second = (_imdecode(ended, flags) if ended else None for ended in ended_again(data))
+            if first is not None and second is not None and not np.array_equal(first, second):
+                raise ImageError(f"{what}: part of the JPEG's picture is missing before the marker that ends it")
     if pixels is None:
         raise ImageError(f"{what}: {len(data)} bytes do not decode as an image; is it jpeg or png, and whole?")
     if pixels.dtype == np.uint16:
@@ -337,6 +363,23 @@ def _decode_bytes(
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _has_grey_corner(pixels: NDArray[Any]) -> bool:
+    """Whether some corner is of the very grey that a JPEG decoder puts where blocks are missing, as few pictures are.
+
+    The last block is in a corner, whichever way the picture was turned. Brightness is exact there, colour may have spread
+    from the block beside it.
+    """
+    if pixels.dtype != np.uint8:
+        return False
+    for rows in (slice(0, 4), slice(-4, None)):
+        for columns in (slice(0, 4), slice(-4, None)):
+            corner = pixels[rows, columns].astype(np.float32)
+            brightness = corner if corner.ndim == 2 else corner @ np.array([0.114, 0.587, 0.299], np.float32)
+            if np.abs(brightness - 128.0).max() <= 1.5:
+                return True
+    return False
 
 
 def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:

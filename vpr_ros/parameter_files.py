@@ -19,16 +19,44 @@ ROS_OWN = frozenset({"use_sim_time", "start_type_description_service", "qos_over
 
 MAX_DEPTH = 40
 MAX_VALUES = 100_000
+MAX_BYTES = 1 << 22
+"""PyYAML takes about a second for each million."""
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Ends at the first level or value that is too much, instead of after minutes or at the end of memory or stack."""
+
+    def __init__(self, text: str | bytes) -> None:
+        super().__init__(text)
+        self._depth = self._merged = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ConfigError("not YAML of ours: nested too deeply")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Of `<<: [*a, *a]`, which may double with each line; this is called within itself for each of them."""
+        super().flatten_mapping(node)
+        self._merged += len(node.value)
+        if self._merged > MAX_VALUES:
+            raise ConfigError(f"not YAML of ours: more than {MAX_VALUES} values")
 
 
 def parse_yaml(text: str | bytes) -> Any:
     """Plain values. Raises ConfigError, one line, for all that is no YAML, or YAML that nobody writes by hand.
 
     PyYAML lets out whatever Python raises for a date like 2026-99-99 (ValueError) or brackets in brackets (RecursionError), and
-    aliases can make a few lines stand for 10^12 values, or for themselves.
+    aliases and merges can make a few lines stand for 10^12 values, or for themselves.
     """
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"not YAML of ours: more than {MAX_BYTES >> 20} MiB")
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader=_BoundedLoader)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise ConfigError(f"not YAML: {on_one_line(error)[:300]}") from error
     except RecursionError:

@@ -20,6 +20,7 @@ from vpr_ros.evaluation.metrics import evaluate
 from vpr_ros.evaluation.report import Run
 from vpr_ros.evaluation.run_folder import write_run
 from vpr_ros.extrinsics import configured_extrinsics
+from vpr_ros.images import is_black
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
@@ -87,7 +88,7 @@ def replay(
     matches: list[PlaceMatch] = []
     odometry: list[_Posed] = []
     numbers: dict[FrameRef, int] = {}
-    out_of_order = 0
+    out_of_order = black = 0
     stream = iter(frames)
     for number in count():
         with stopwatch("read"):
@@ -98,6 +99,7 @@ def replay(
             if frame.camera_name in extrinsics:
                 frame = replace(frame, body_from_camera=extrinsics[frame.camera_name])
             matches.append(detector.process(frame))
+            black += is_black(frame.image)
             if detector.is_over_budget:
                 detector.prune(detector.redundant())
         except FrameOrderError:
@@ -108,6 +110,8 @@ def replay(
         fix = matches[-1].odometry
         if fix is not None and fix.odom_from_body is not None:
             odometry.append(_posed(name, frame, fix.odom_from_body, fix.segment))
+    if black > len(matches) / 2:
+        events["black"] = [f"{black} of {len(matches)} images are black: a covered lens, or the exposure?"]
     with stopwatch("flush"):
         place_map.flush()
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))

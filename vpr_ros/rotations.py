@@ -12,6 +12,9 @@ Matrix = NDArray[np.float64]
 BODY_FROM_OPTICAL: Matrix = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Of a camera that looks along its body (REP 103): x forward, y left, z up from x right, y down, z forward."""
 
+LARGEST_M = 1e8
+"""No coordinate is larger: UTM and Earth-centred ones end at 1e7 m."""
+
 
 def quaternion_to_matrix(quaternion: ArrayLike) -> Matrix:
     """(4,) x y z w -> (3, 3). Raises ValueError where its length is zero or not finite."""
@@ -49,6 +52,14 @@ def pose_of(position: Any, orientation: Any) -> Matrix:
     """
     p, q = position, orientation
     return pose_from_quaternion(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+
+
+def is_pose(pose: Matrix) -> bool:
+    """Whether (4, 4) numbers are a rigid transform with coordinates that a robot can have."""
+    if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.abs(pose[:3, 3]).max() > LARGEST_M:
+        return False
+    rotation = pose[:3, :3]
+    return bool(np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0)
 
 
 def matrix_to_quaternion(rotation: Matrix) -> Matrix:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vpr_ros.recognition.odometry import AGREEING_POSES, STRANGE_VIEWS, OdometryFollower, is_pose
+from vpr_ros.recognition.odometry import AGREEING_POSES, STRANGE_VIEWS, OdometryFollower
+from vpr_ros.rotations import is_pose
 from vpr_ros.types import Frame, OdometryFix, Pose
 
 PIXEL = np.zeros((1, 1, 3), np.uint8)

@@ -41,17 +41,18 @@ class NodeUnderTest:
     """A `vpr_node` process with its parameters; a context manager that always ends it."""
 
     def __init__(
-        self, parameters: dict[str, object], remaps: dict[str, str] | None = None, *, before: str = ""
+        self,
+        parameters: dict[str, object],
+        remaps: dict[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "vpr_ros.ros.vpr_node"),
+        before: str = "",
     ) -> None:
         """`before`: code that the process runs first, to break something."""
+        if before:
+            command = (sys.executable, "-c", f"{before}\nfrom vpr_ros.ros.vpr_node import main\nmain()")
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
-        run = (
-            ["-c", f"{before}\nfrom vpr_ros.ros.vpr_node import main\nmain()"]
-            if before
-            else ["-m", "vpr_ros.ros.vpr_node"]
-        )
-        command = [sys.executable, *run, "--ros-args", *arguments]
+        command = [*command, "--ros-args", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._is_active_at_start = parameters.get("node.autostart", True)
         self.log: list[str] = []

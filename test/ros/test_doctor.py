@@ -9,21 +9,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import NodeUnderTest, camera_info_msg, compressed_msg, image_msg
+from harness import NodeUnderTest, camera_info_msg, compressed_msg, image_msg, wait_until
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo
+from std_srvs.srv import SetBool
 
 from vpr_ros.config import Config
 from vpr_ros.doctor import Finding, Level, watch_graph
+from vpr_ros.doctor.shared_memory import leftovers, remove
 from vpr_ros.machine import Machine
-from vpr_ros.ros.doctor import graph_finding, type_findings
+from vpr_ros.ros.doctor import findings, graph_finding, type_findings
 from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
-from vpr_ros.ros.doctor.graph import Endpoint, Graph, Stream, VprNode
+from vpr_ros.ros.doctor.graph import Complaint, Endpoint, Graph, Stream, VprNode
 from vpr_ros.ros.doctor.launch_line import launch_line
 from vpr_ros.ros.doctor.odometry_and_clock import clock_finding, odometry_finding
 from vpr_ros.ros.doctor.qos import mismatch, qos_text
@@ -47,7 +50,7 @@ images = node.create_publisher(CompressedImage if compressed else Image, topic, 
 infos = node.create_publisher(CameraInfo, topic.rsplit("/", 1)[0] + "/camera_info", 1)
 odometry = node.create_publisher(Odometry, "/wheels", 1)
 image = CompressedImage(format="jpeg") if compressed else Image(width=64, height=48, encoding="rgb8", step=192)
-image.data = bytes(64 * 48 * 3)
+image.data = bytes([128]) * (64 * 48 * 3)
 info = CameraInfo(width=64, height=48, distortion_model="plumb_bob", d=[0.0] * 5)
 info.k = [50.0, 0.0, 32.0, 0.0, 50.0, 24.0, 0.0, 0.0, 1.0]
 print("ready", flush=True)
@@ -117,7 +120,9 @@ def test_a_camera_and_no_node() -> None:
 def test_a_node_that_cannot_hear_the_camera() -> None:
     with NodeUnderTest({"qos_overrides./image.subscription.reliability": "reliable"}), camera("/image"):
         graph = watch()
-    assert graph.vpr_nodes == [VprNode("/vpr", "active", use_sim_time=False)]
+    (node,) = graph.vpr_nodes
+    assert (node.name, node.state, node.use_sim_time, node.transport) == ("/vpr", "active", False, "raw")
+    assert [(c.part, c.is_error) for c in node.complaints or ()] == [("stream", True)]
     (finding,) = node_findings(graph)
     assert finding.level is Level.ERROR
     assert finding.found == (
@@ -198,6 +203,48 @@ def test_a_viewer_that_wants_another_type_of_the_topic() -> None:
     (finding,) = type_findings(seen)
     assert "/viewer wants /front/image_raw/compressed as Image" in finding.found
     assert seen.of("CompressedImage")[0].arrivals_s, "it is watched all the same"
+
+
+def test_a_node_that_is_alive_and_of_no_use() -> None:
+    """Disabled by somebody, and two nodes of its name: what the whole way, `vpr doctor`'s process, finds."""
+    machine = replace(Machine(), environment=dict(os.environ) | {"PATH": "/nowhere"})
+    with NodeUnderTest({"engine.backend": "onnxruntime"}) as node, camera("/image"):
+        assert node.ears.call(SetBool, "/vpr/set_enabled", data=False).success
+        wait_until(lambda: "disabled" in node.ears.status_of("stream"))
+        disabled = by_name(watch_graph(machine, Config(), 1.0), "vpr node")
+        with sleeping_node("/"):
+            wait_until(lambda: node.ears.get_node_names_and_namespaces().count(("vpr", "/")) == 2)
+            twins = by_name(watch_graph(machine, Config(), 1.0), "vpr node")
+    assert disabled.level is Level.WARNING
+    assert "disabled by ~/set_enabled" in disabled.found
+    assert disabled.fix.startswith("ros2 service call /vpr/set_enabled")
+    assert twins.level is Level.ERROR
+    assert "/vpr is there more than once" in twins.found
+
+
+def test_the_memory_of_a_killed_process_is_left_and_that_of_a_living_one_is_in_use() -> None:
+    def left() -> set[str]:
+        return {file.name for each in leftovers(Machine()) for file in each.files}
+
+    command = [sys.executable, "-c", CAMERA, "/killed", "Image", "RELIABLE", "VOLATILE", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        own = set(
+            re.findall(
+                r"/dev/shm/(fast(?:dds|rtps)_[0-9a-f]{16})$", Path(f"/proc/{process.pid}/maps").read_text(), re.M
+            )
+        )
+        if not own:
+            pytest.skip("this DDS has no memory of its own there")
+        assert not own & left()
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: own <= left(), what=f"{own} to be left")
+    remove([each for each in leftovers(Machine()) if own & {file.name for file in each.files}])
+    assert not [name for name in own if Path("/dev/shm", name).exists()]
 
 
 def test_an_rmw_that_is_not_installed_is_said() -> None:
@@ -406,6 +453,58 @@ def test_images_without_a_stamp() -> None:
         assert "/image carry no stamp" in finding.found
 
 
+def test_one_check_that_fails_takes_no_other_with_it() -> None:
+    broken = raw()
+    broken.first = b"\0"  # deserialising fails
+    with_odometry = findings(graph(broken, odometry()), "raw", 0.2, True)
+    assert "check failed" in by_name(with_odometry, "image").found
+    assert [f.level for f in with_odometry if f.name == "vpr node"] == [Level.SKIPPED]
+
+
+def test_black_images() -> None:
+    (finding,) = image_findings(graph(stream("/image", "Image", image_msg(PICTURE // 64, 1000 * 10**9))))
+    assert finding.level is Level.WARNING
+    assert finding.found.endswith("the first image is black")
+
+
+def test_two_nodes_of_one_name() -> None:
+    finding = graph_finding(Graph(3.0, [], ["/camera", "/camera", "/vpr"], [], False))
+    assert finding.level is Level.WARNING
+    assert "more than one is called /camera" in finding.found
+
+
+def test_what_a_node_says_of_itself() -> None:
+    fed = raw()
+    fed.subscriptions = [Endpoint("/vpr", BEST_EFFORT)]
+    dark = Complaint("stream", False, "receiving, but the images are black")
+    (finding,) = node_findings(graph(fed, nodes=(VprNode("/vpr", "active", complaints=(dark,)),)))
+    assert finding.level is Level.WARNING
+    assert finding.found.endswith("stream: receiving, but the images are black")
+    stalled = Complaint("place recognition", True, "a frame is in work for 60 s")
+    (finding,) = node_findings(graph(fed, nodes=(VprNode("/vpr", "active", complaints=(dark, stalled)),)))
+    assert finding.level is Level.ERROR
+    (finding,) = node_findings(graph(fed, nodes=(VprNode("/vpr", "active", complaints=None),)))
+    assert (finding.level, "says nothing on /diagnostics" in finding.found) == (Level.WARNING, True)
+
+
+def test_a_node_on_a_topic_of_another_type() -> None:
+    for other in (
+        compressed("/image"),
+        Stream("/image", "theora_image_transport/msg/Packet", [Endpoint("/codec", RELIABLE)]),
+    ):
+        wanted = Stream("/image", "sensor_msgs/msg/Image", subscriptions=[Endpoint("/vpr", BEST_EFFORT)])
+        seen = graph(other, wanted, nodes=(VprNode("/vpr", "active"),))
+        (finding,) = node_findings(seen)
+        assert finding.level is Level.ERROR
+        assert (
+            f"listens to /image as Image, but {other.publishers[0].node} publishes it as {other.kind}" in finding.found
+        )
+        (finding,) = type_findings(seen)
+        assert (
+            f"/vpr wants /image as Image, and {other.publishers[0].node} publishes it as {other.kind}" in finding.found
+        )
+
+
 def test_topics_of_two_types() -> None:
     published, viewer = compressed("/image"), stream("/image", "Image")
     viewer.publishers = []
@@ -413,9 +512,11 @@ def test_topics_of_two_types() -> None:
     viewer.subscriptions = [Endpoint("/viewer", BEST_EFFORT)]
     (finding,) = type_findings(graph(published, viewer))
     assert finding.level is Level.WARNING
-    assert finding.found == ("/viewer wants /image as Image, and it is published as CompressedImage: nothing arrives")
+    assert (
+        finding.found == "/viewer wants /image as Image, and /camera publishes it as CompressedImage: nothing arrives"
+    )
     (both,) = type_findings(graph(published, stream("/image", "Image")))
-    assert "/image is published as CompressedImage and as Image" in both.found
+    assert "/image is published as CompressedImage by /camera and as Image by /camera:" in both.found
     assert type_findings(graph(raw(), compressed())) == []
 
 

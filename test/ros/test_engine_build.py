@@ -7,7 +7,7 @@ import pytest
 from fake_backends import FakeBackend, FakeEngine
 
 from vpr_ros.engines.backend import BuildProgress
-from vpr_ros.errors import SourceError
+from vpr_ros.errors import EngineError, SourceError
 from vpr_ros.model import PlaceModel
 from vpr_ros.ros.engine_build import EngineBuild
 
@@ -68,7 +68,7 @@ def test_a_build_that_is_cancelled_ends_at_its_next_step(grid_model: PlaceModel)
 
     build = heard.build(open_engine)
     assert started.wait(10)
-    build.cancel()
+    assert build.cancel(120)
     assert (heard.used, heard.failures) == ([], [])
 
 
@@ -84,6 +84,22 @@ def test_an_engine_that_comes_after_the_cancellation_is_closed(grid_model: Place
     assert started.wait(10)
     build._is_cancelled.set()
     go.set()
-    build.cancel()
+    assert build.cancel(120)
     assert heard.used == []
     assert engine.is_closed
+
+
+def test_a_compiler_that_never_returns_is_not_waited_for_and_fails_in_silence() -> None:
+    heard, started, go = Heard(), threading.Event(), threading.Event()
+
+    def open_engine(progress: BuildProgress) -> FakeEngine:
+        started.set()
+        assert go.wait(250)
+        raise EngineError("too late")
+
+    build = heard.build(open_engine)
+    assert started.wait(250)
+    assert not build.cancel(0.01)
+    go.set()
+    build._thread.join(250)
+    assert (heard.used, heard.failures) == ([], [])

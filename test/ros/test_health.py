@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from harness import NodeUnderTest, wait_until
 from nav_msgs.msg import Odometry
+from rclpy import create_node
+from sensor_msgs.msg import Image
 from small_worlds import texture
 from std_srvs.srv import SetBool
+from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.ros.messages import time_msg
 
@@ -89,3 +92,42 @@ def test_odometry_that_is_of_no_use(node: NodeUnderTest, x_m: float, late_s: flo
 def test_two_robots_have_two_names_on_diagnostics(parameters: dict[str, object]) -> None:
     with NodeUnderTest(parameters | {"node.autostart": False}, {"__ns": "/robot1"}) as node:
         wait_until(lambda: "robot1/vpr: stream" in node.ears.diagnostics)
+
+
+def test_another_type_on_the_topic_is_named(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"node.no_data_s": 0.5, "node.image_transport": "compressed"}) as node:
+        node.ears.outlet(Image, "/image/compressed", wait=False)
+        wait_until(
+            lambda: (
+                "ears publishes it as sensor_msgs/msg/Image, and sensor_msgs/msg/CompressedImage is wanted"
+                in node.ears.status_of("stream")
+            ),
+            what=node.text,
+        )
+
+
+def test_a_node_that_never_matches_says_why(parameters: dict[str, object]) -> None:
+    """A map that was loaded, and images of other places."""
+    with NodeUnderTest(parameters | {"match.min_similarity": 0.999, "exclusion.time_s": 0.0}) as node:
+        for i in range(2):
+            node.ears.send_and_wait(view(i), (100 + i) * S)
+        assert node.ears.call(SaveMap, "/vpr/save_map", name="town").success
+        assert node.ears.call(LoadMap, "/vpr/load_map", name="town").success
+        for i in range(300):
+            assert not is_warned(node, "place recognition", "queries matched")
+            node.ears.send_and_wait(view(2 + i), (200 + i) * S)
+        wait_until(lambda: is_warned(node, "place recognition", "none of 300 queries matched, most for LOW_SCORE"))
+
+
+def test_a_second_node_of_the_same_name(node: NodeUnderTest) -> None:
+    twin = create_node("vpr")
+    try:
+        wait_until(lambda: is_warned(node, "place recognition", "another node is called /vpr, too"))
+    finally:
+        twin.destroy_node()
+    wait_until(lambda: not is_warned(node, "place recognition", "another node"))
+
+
+def test_a_node_that_is_not_active(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters | {"node.autostart": False}) as node:
+        wait_until(lambda: is_warned(node, "stream", "not active"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -604,3 +605,13 @@ def test_services_of_a_node_that_is_not_configured(parameters: dict[str, object]
         for kind, service in ((Trigger, "reset"), (SaveMap, "save_map"), (LoadMap, "load_map")):
             answer = node.ears.call(kind, f"/vpr/{service}")
             assert (answer.success, answer.message) == (False, "the node is not configured")
+
+
+def test_a_terminal_that_goes_away_ends_the_node_and_nothing_fails(parameters: dict[str, object]) -> None:
+    with NodeUnderTest(parameters) as node:
+        for i in range(3):
+            node.ears.send_and_wait(view(i), (100 + i) * S)
+        node.process.send_signal(signal.SIGHUP)
+        assert node.process.wait(120) == 0
+    assert "3 keyframes of a map in memory are forgotten" in node.text
+    assert "Failed to publish log message" not in node.text

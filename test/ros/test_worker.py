@@ -41,7 +41,7 @@ def held() -> Iterator[Held]:
         yield held
     finally:
         held.release.set()
-        held.worker.stop()
+        assert held.worker.stop(120)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(20, 99)), min_size=1))
@@ -77,3 +77,14 @@ def test_a_failure_names_its_batch_and_the_next_one_is_worked_on() -> None:
         assert str(error) == "unlucky"
         it.worker.offer("rear", 3)
         assert it.batches.get(timeout=120) == {"rear": 3}
+
+
+def test_a_batch_that_never_ends_is_seen_and_not_waited_for() -> None:
+    with held() as it:
+        assert it.worker.busy_s > 0
+        assert not it.worker.stop(timeout_s=0.01)
+        it.worker.offer("front", 1)  # comes too late
+        it.release.set()
+        assert it.worker.stop(timeout_s=120)
+        assert it.batches.empty()
+        assert it.worker.busy_s == 0

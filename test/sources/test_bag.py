@@ -270,12 +270,12 @@ def test_asking_for_the_wrong_topic_lists_the_right_ones(tmp_path, storage):
     for options, message in (
         (
             {"image_topic": "/nope"},
-            r"has no topic '/nope'; image_topic= can be one of /camera/image_raw \(sensor_msgs/",
+            r"has no topic '/nope'; image_topic can be one of /camera/image_raw \(sensor_msgs/",
         ),
-        ({"image_topic": "/odom"}, "/odom is nav_msgs/msg/Odometry; image_topic= needs sensor_msgs/msg/Image or"),
-        ({"odom_topic": TOPIC}, "odom_topic= needs nav_msgs/msg/Odometry"),
-        ({"ground_truth_topic": "/nope"}, "ground_truth_topic= can be one of /odom"),
-        ({"camera_info_topic": "/odom"}, "camera_info_topic= needs sensor_msgs/msg/CameraInfo"),
+        ({"image_topic": "/odom"}, "/odom is nav_msgs/msg/Odometry; image_topic needs sensor_msgs/msg/Image or"),
+        ({"odom_topic": TOPIC}, "odom_topic needs nav_msgs/msg/Odometry"),
+        ({"ground_truth_topic": "/nope"}, "ground_truth_topic can be one of /odom"),
+        ({"camera_info_topic": "/odom"}, "camera_info_topic needs sensor_msgs/msg/CameraInfo"),
     ):
         with pytest.raises(SourceError, match=message) as error:
             BagSource(path, **options)
@@ -286,7 +286,7 @@ def test_two_image_topics_need_a_choice_and_none_is_an_error(tmp_path):
     with BagWriter(tmp_path / "two") as bag:
         bag.image("/left", 1, IMAGES[0])
         bag.image("/right", 1, IMAGES[1])
-    with pytest.raises(SourceError, match=r"pass image_topic=, one of /left \(.*, /right \("):
+    with pytest.raises(SourceError, match=r"choose one with image_topic: /left \(.*, /right \("):
         BagSource(tmp_path / "two")
     (frame,) = open_source(tmp_path / "two", image_topic="/right")
     assert np.array_equal(frame.image, IMAGES[1])

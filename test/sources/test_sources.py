@@ -348,8 +348,8 @@ def test_open_source_says_what_it_looked_for(kitti, tmp_path):
         ("a.bag", {}, "ROS 1 bag; convert it: rosbags-convert"),
         ("a.txt", {}, "must be a bag or a video"),
         ("", {}, "sequences/ holds 07, 08"),
-        ("", {"sequence": "07", "speed": 3}, "a KittiSource has no option speed; it has sequence, camera"),
-        ("sequences/07/image_0", {"sequence": "07"}, "KITTI tree only"),
+        ("", {"sequence": "07", "speed": 3}, "a KITTI sequence has no speed; what can be chosen: sequence, camera"),
+        ("sequences/07/image_0", {"sequence": "07"}, "sequence is for KITTI trees only"),
     ):
         with pytest.raises(SourceError, match=message):
             open_source(tmp_path / path, **options)

@@ -23,6 +23,12 @@ def name(i: int) -> KeyframeRef:
     return KeyframeRef("robot", "first", 17 * i % 101, stamp_ns, ("front", "rear", "")[i % 3], "lens")
 
 
+def pose_at(x_m: float) -> np.ndarray:
+    pose = np.eye(4)
+    pose[0, 3] = x_m
+    return pose
+
+
 def some_keyframes(count: int, dim: int = 8) -> list[Keyframe]:
     rng = np.random.default_rng(count)
     keyframes = []
@@ -35,9 +41,9 @@ def some_keyframes(count: int, dim: int = 8) -> list[Keyframe]:
                 descriptor=descriptor / np.linalg.norm(descriptor),
                 thumbnail=thumbnail if i else None,
                 camera=CAMERA if i % 2 else None,
-                odom_from_body=np.eye(4) * (i + 1) if i % 2 else None,
+                odom_from_body=pose_at(i + 1) if i % 2 else None,
                 travelled_m=1.5 * i if i % 2 else None,
-                body_from_camera=np.eye(4) * (i + 2) if i % 2 else None,
+                body_from_camera=pose_at(i + 2) if i % 2 else None,
                 elapsed_ns=i,
                 odometry_segment=i // 2,
             )

@@ -17,7 +17,10 @@ from training.command import one_line
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog="python -m training.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("source", metavar="MODEL", type=Path, help="network.safetensors, or the YAML of a published one")
     made.add_argument("onnx", metavar="OUT.onnx", type=Path, help="the file to write")

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m training.labels", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog="python -m training.labels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("recipe", type=Path, help="a YAML file of training/recipes/")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="change a value of the recipe")

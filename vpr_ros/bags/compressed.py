@@ -43,12 +43,18 @@ def unpacked(data: bytes) -> bytes:
     """
     if zstandard.frame_content_size(data) > MAX_UNPACKED_BYTES:
         return b""
+    found = unpacked_to(data, MAX_UNPACKED_BYTES + 1)
+    return found if len(found) <= MAX_UNPACKED_BYTES else b""
+
+
+def unpacked_to(data: bytes, size: int) -> bytes:
+    """The first `size` bytes of what zstd data holds. Raises zstandard.ZstdError for damage before them."""
     found = bytearray()
     for piece in _pieces(data):
         found += piece
-        if len(found) > MAX_UNPACKED_BYTES:
-            return b""
-    return bytes(found)
+        if len(found) >= size:
+            break
+    return bytes(found[:size])
 
 
 def message_data(data: bytes) -> bytes:

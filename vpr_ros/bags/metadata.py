@@ -9,10 +9,8 @@ from typing import Any
 
 from vpr_ros.bags.compressed import is_compressed
 from vpr_ros.errors import SourceError
-from vpr_ros.parameter_files import parse_yaml
+from vpr_ros.parameter_files import MAX_BYTES, parse_yaml
 from vpr_ros.printable import on_one_line
-
-_MAX_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class Metadata:
     def read(cls, path: Path) -> Metadata:
         """Raises SourceError where it names no files."""
         try:
-            if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            if not path.is_file() or path.stat().st_size > MAX_BYTES:
                 raise ValueError("is no regular file of a sensible size")
             information = parse_yaml(path.read_bytes())["rosbag2_bagfile_information"]
             names = [_plain_name(name) for name in information["relative_file_paths"]]

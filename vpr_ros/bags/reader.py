@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rosbags.rosbag2 import Reader
 
+import vpr_ros.bags.rosbags_bounds  # noqa: F401 (before rosbags opens anything)
 from vpr_ros.bags.base import BagFile, Message, Topic, one_line
 from vpr_ros.bags.compressed import MAX_UNPACKED_BYTES, UnpackedFiles, has_honest_chunks, is_compressed, message_data
 from vpr_ros.bags.damaged import ScannedMcap, ScannedSqlite, hidden_damage

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(options.run(options))
     except VprError as error:
-        _refuse(str(error))
+        _refuse(error.typed(options.options))
     except MemoryError:
         _refuse("out of memory")
     except BrokenPipeError:  # `vpr ... | head`: nobody reads on
@@ -60,12 +60,19 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vpr", description="Loop closure by visual place recognition.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="vpr", description="Loop closure by visual place recognition."
+    )
     parser.add_argument("--version", action="version", version=f"vpr_ros {vpr_ros.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        command = commands.add_parser(
+            name, allow_abbrev=False, help=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         # only the one that was given: help is there at once, and doctor starts where another's libraries cannot be imported
         if name in arguments[:1]:
             importlib.import_module(f"vpr_ros.cli.{name}").add(command)
+            command.set_defaults(
+                options={each.dest: each.option_strings[-1] for each in command._actions if each.option_strings}
+            )
     return parser

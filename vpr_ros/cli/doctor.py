@@ -11,12 +11,15 @@ from functools import partial
 
 from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.doctor import Finding, Level, checks, examine, summary, watch_graph
+from vpr_ros.doctor.finding import size_text
+from vpr_ros.doctor.shared_memory import leftovers, remove
 from vpr_ros.machine import Machine
 
 EXAMPLES = """\
 examples:
   vpr doctor                                   # before the first start, and whenever no image arrives
   vpr doctor --config my_robot.yaml --map lab  # the parameters and the map of your robot
+  vpr doctor --clear-shared-memory             # after ROS processes were killed
   vpr doctor --json > doctor.json              # to send to somebody who helps
 
 exit status: 0 without errors (warnings do not count), 1 with errors
@@ -34,12 +37,20 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seconds", type=_duration, default=3.0, help="listen to each ROS topic for so long (default %(default)s)"
     )
+    command.add_argument(
+        "--clear-shared-memory",
+        action="store_true",
+        help="remove what ROS processes that died left in /dev/shm, no more, and end",
+    )
     command.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _doctor(options: argparse.Namespace) -> int:
     config = config_of(options)
     machine = Machine()
+    if options.clear_shared_memory:
+        print(f"removed {size_text(remove(leftovers(machine)))} that processes that died left in /dev/shm")
+        return 0
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     findings: list[Finding] = []
     graph = partial(watch_graph, machine, config, options.seconds)

@@ -37,7 +37,7 @@ def add(command: argparse.ArgumentParser) -> None:
         ("check", _check, "are they whole, and for what is installed now?"),
         ("clean", _clean, "delete engines that no longer fit; --all: all of them"),
     ):
-        action = actions.add_parser(name, help=text, description=text)
+        action = actions.add_parser(name, allow_abbrev=False, help=text, description=text)
         action.set_defaults(run=run)
         add_config(action)
         if name == "build":

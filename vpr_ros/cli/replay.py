@@ -56,6 +56,7 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--ground-truth-gap-s",
+        dest="max_gap_s",
         type=float,
         help="interpolate between true poses at most this far apart (default: what an error of a quarter of --revisit-m "
         f"allows, {RevisitProtocol().gap_s:.2f} s for {RevisitProtocol().revisit_m:g} m)",
@@ -102,7 +103,7 @@ def _replay(options: argparse.Namespace) -> int:
     config = config_of(options)
     source = open_source(options.source, options.sequence, **{name: getattr(options, name) for name in SOURCE_OPTIONS})
     protocol = RevisitProtocol(
-        options.revisit_m, options.match_m, options.max_angle_deg, options.exclusion_s, options.ground_truth_gap_s
+        options.revisit_m, options.match_m, options.max_angle_deg, options.exclusion_s, options.max_gap_s
     )
     now = datetime.now()
     folder = new_folder(options.out, f"{now:%Y%m%d-%H%M%S}-{_as_file_name(source.name)}")

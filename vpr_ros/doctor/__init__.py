@@ -25,7 +25,7 @@ from vpr_ros.errors import VprError
 from vpr_ros.files import expanded
 from vpr_ros.machine import Machine
 
-__all__ = ["Finding", "Level", "checks", "examine", "summary", "watch_graph"]
+__all__ = ["Finding", "Level", "checks", "examine", "guarded", "summary", "watch_graph"]
 
 REPORT_IT = "vpr doctor --json > doctor.json    # and send us the file: this is a fault of ours"
 
@@ -71,14 +71,15 @@ def examine(
     """Run all checks at once and yield what they found, in their order. A check that fails is a finding, not an end."""
     with ThreadPoolExecutor(max_workers=4) as pool:
         # first: it takes longest, because it listens
-        heard = None if graph is None else pool.submit(_guarded, "ros graph", graph)
-        for findings in pool.map(lambda item: _guarded(item[0], lambda: [item[1]()]), found.items()):
+        heard = None if graph is None else pool.submit(guarded, "ros graph", graph)
+        for findings in pool.map(lambda item: guarded(item[0], lambda: [item[1]()]), found.items()):
             yield from findings
         if heard is not None:
             yield from heard.result()
 
 
-def _guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+def guarded(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """What a check found; one that fails is a finding of its own, and takes no other with it."""
     try:
         return check()
     except VprError as error:  # no home, say

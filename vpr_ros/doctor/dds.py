@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from vpr_ros.doctor.finding import MIB, Finding, Level, size_text
+from vpr_ros.doctor.shared_memory import leftovers
 from vpr_ros.machine import Machine
 from vpr_ros.share import shared_files
 
@@ -87,10 +88,11 @@ def check_shared_memory(machine: Machine) -> Finding:
     said = f"{size_text(usage.free)} free of {size_text(usage.total)} in /dev/shm"
     if usage.total < WANTED_SHARED_MEMORY:
         return Finding("shared memory", Level.WARNING, f"{said}: too little for camera images", fix)
+    if found := leftovers(machine):
+        said += f", {size_text(sum(each.size for each in found))} left by processes that died"
+        return Finding("shared memory", Level.WARNING, said, "vpr doctor --clear-shared-memory")
     if usage.free < WANTED_SHARED_MEMORY:
-        fix = (
-            "rm /dev/shm/*fastrtps* /dev/shm/*fastdds*    # with every ROS process stopped: left by processes that died"
-        )
+        fix = "ls -lS /dev/shm | head    # what fills it; only processes that run map what Fast DDS has there"
         return Finding("shared memory", Level.WARNING, f"{said}: nearly full", fix)
     return Finding("shared memory", Level.OK, said)
 

@@ -57,7 +57,7 @@ class Key:
     def file(self) -> Path:
         """Relative to the cache, without a suffix."""
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        folder = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.model).lstrip('.')}-{self.model_id[:12]}"
+        folder = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.model).lstrip('.')[:60]}-{self.model_id[:12]}"
         return Path(folder) / f"{self.backend}-{self.precision}-b{self.batch}-{digest[:12]}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vpr_ros.errors import ConfigError, SourceError
+from vpr_ros.errors import ConfigError, Keyword, SourceError
 from vpr_ros.trajectory import MAX_TURN_DEG, NEAREST_S, believable_gap_s, is_known
 from vpr_ros.types import FrameRef
 
@@ -46,11 +46,13 @@ class RevisitProtocol:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.revisit_m <= self.match_m < math.inf:
-            raise ConfigError(f"0 <= revisit_m <= match_m must hold, not {self.revisit_m} and {self.match_m}")
+            values = f" must hold, not {self.revisit_m} and {self.match_m}"
+            raise ConfigError("0 <= ", Keyword("revisit_m"), " <= ", Keyword("match_m"), values)
         if not 0.0 <= self.max_angle_deg <= 180.0:
-            raise ConfigError(f"max_angle_deg must be in [0, 180], not {self.max_angle_deg}")
+            raise ConfigError(Keyword("max_angle_deg"), f" must be in [0, 180], not {self.max_angle_deg}")
         if not (0.0 <= self.exclusion_s < math.inf and 0.0 <= self.gap_s < math.inf):
-            raise ConfigError(f"exclusion_s and max_gap_s must be >= 0, not {self.exclusion_s}, {self.max_gap_s}")
+            values = f" must be >= 0, not {self.exclusion_s}, {self.max_gap_s}"
+            raise ConfigError(Keyword("exclusion_s"), " and ", Keyword("max_gap_s"), values)
 
     @property
     def gap_s(self) -> float:

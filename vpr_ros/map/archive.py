@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.errors import MapError
-from vpr_ros.types import Camera, Keyframe, KeyframeRef, Pose, Thumbnail
+from vpr_ros.map.keyframe_headers import Header
+from vpr_ros.types import Keyframe, Thumbnail
 
 FORMAT = "vpr_ros.place_map.1"
 _SMALL_BYTES = 1 << 26
@@ -48,6 +49,8 @@ def read_archive(path: Path) -> Archive:
         raise MapError(f"there is no map {path}") from error
     except MapError:
         raise
+    except MemoryError as error:
+        raise MapError(f"cannot load map {path}: there is too little memory") from error
     except Exception as error:  # zipfile, zlib and numpy let out whatever damaged bytes cause
         raise MapError(f"{path} is corrupt or no map: {error}") from error
 
@@ -72,42 +75,29 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     return descriptors
 
 
-def _keyframes(headers: Sequence[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Keyframe]:
-    ends = np.cumsum(arrays["thumbnail_sizes"])
-    starts = ends - arrays["thumbnail_sizes"]
-    if len(headers) != len(arrays["descriptors"]) or len(headers) != len(ends):
+def _keyframes(headers: Any, arrays: Mapping[str, NDArray[Any]]) -> list[Keyframe]:
+    """Raises ValueError, TypeError or KeyError where something is not as it must be."""
+    sizes, thumbnails = arrays["thumbnail_sizes"], arrays["thumbnails"]
+    if not isinstance(headers, list) or not len(headers) == len(arrays["descriptors"]) == len(sizes):
         raise ValueError("its arrays disagree on the number of keyframes")
+    if sizes.size and (sizes.dtype.kind not in "iu" or sizes.min() < 0 or sizes.sum() != len(thumbnails)):
+        raise ValueError("its pictures are not as long as it announces")
+    ends = np.cumsum(sizes)
     keyframes = []
-    for i, head in enumerate(headers):
-        jpeg, scale = arrays["thumbnails"][starts[i] : ends[i]].tobytes(), head["scale"]
-        # what older files do not have is given by get()
-        ref = KeyframeRef(
-            robot=head.get("robot", ""),
-            session=head["session"],
-            id=int(head.get("id", i)),
-            stamp_ns=int(head["stamp_ns"]),
-            camera_name=head.get("camera_name", ""),
-            frame_id=head["frame_id"],
-        )
+    for i, values in enumerate(headers):
+        head = Header(values, i)
+        jpeg, scale = thumbnails[ends[i] - sizes[i] : ends[i]].tobytes(), head.scale
         keyframes.append(
             Keyframe(
-                ref=ref,
+                ref=head.ref,
                 descriptor=arrays["descriptors"][i],
-                thumbnail=None if scale is None else Thumbnail(jpeg, float(scale)),
-                camera=None if head["camera"] is None else _camera(head["camera"]),
-                body_from_camera=_pose(head.get("body_from_camera")),
-                odom_from_body=_pose(head["odom_from_body"]),
-                travelled_m=head["travelled_m"],
-                elapsed_ns=int(head.get("elapsed_ns", 0)),
-                odometry_segment=int(head.get("odometry_segment", 0)),
+                thumbnail=None if scale is None else Thumbnail(jpeg, scale),
+                camera=head.camera,
+                body_from_camera=head.pose("body_from_camera"),
+                odom_from_body=head.pose("odom_from_body"),
+                travelled_m=head.travelled_m,
+                elapsed_ns=head.integer("elapsed_ns", 0, -(2**63), 2**63 - 1),
+                odometry_segment=head.integer("odometry_segment", 0, 0, 2**63 - 1),
             )
         )
     return keyframes
-
-
-def _pose(rows: Sequence[Sequence[float]] | None) -> Pose | None:
-    return None if rows is None else np.array(rows, dtype=np.float64).reshape(4, 4)
-
-
-def _camera(values: dict[str, Any]) -> Camera:
-    return Camera(**values | {"distortion": tuple(values["distortion"])})

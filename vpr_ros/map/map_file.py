@@ -138,8 +138,7 @@ def new_database(path: Path) -> Iterator[sqlite3.Connection]:
     """
     kind_of(path)
     try:
-        with whole_file(path) as file:
-            os.fchmod(file.fileno(), 0o600)  # a map has pictures of people's homes
+        with whole_file(path, is_private=True) as file:  # a map has pictures of people's homes
             connection = sqlite3.connect(file.name, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode = OFF")

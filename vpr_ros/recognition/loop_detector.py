@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import repeat
+from typing import TypeAlias
 
 from vpr_ros.config import Config
 from vpr_ros.engines.backend import Engine
@@ -26,6 +26,7 @@ PRUNING_SLACK = 0.05
 NEWEST = 200
 """Keyframes of the running drive that are not pruned, unless that were most of the map."""
 Stage = Callable[[str], AbstractContextManager[object]]
+Described: TypeAlias = tuple[Descriptor, Mask | None]
 
 
 def _ignore(kind: str, text: str) -> None:
@@ -117,18 +118,23 @@ class LoopDetector:
 
         A frame out of order is answered by the error that `process` would raise; the others are not touched by it.
         """
+        return self.answer(frames, self.describe(frames, with_mask))
+
+    def describe(self, frames: Sequence[Frame], with_mask: bool = False) -> list[Described]:
+        """What the engine makes of each frame: the first half of `process_batch`, which reads nothing that a frame changes."""
         if not frames:
             return []
         self.verifier.require_fitting_masks(frames)
         images = [frame.image for frame in frames]
-        masks: Iterable[Mask | None] = repeat(None, len(frames))
         with self._stage("describe"):
             if with_mask:
-                descriptors, masks = describe_images_with_masks(self.engine, images)
-            else:
-                descriptors = describe_images(self.engine, images)
+                return list(zip(*describe_images_with_masks(self.engine, images), strict=True))
+            return [(descriptor, None) for descriptor in describe_images(self.engine, images)]
+
+    def answer(self, frames: Sequence[Frame], described: Sequence[Described]) -> list[PlaceMatch | FrameOrderError]:
+        """The second half of `process_batch`."""
         answers: list[PlaceMatch | FrameOrderError] = []
-        for frame, descriptor, mask in zip(frames, descriptors, masks, strict=True):
+        for frame, (descriptor, mask) in zip(frames, described, strict=True):
             try:
                 answers.append(replace(self._answer(frame, descriptor), mask=mask))
             except FrameOrderError as error:

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpr_ros.rotations import rotation_angle_deg
+from vpr_ros.rotations import is_pose, rotation_angle_deg
 from vpr_ros.types import Descriptor, Frame, OdometryFix, Pose
 
 Report = Callable[[str, str], None]
 """Takes the kind of an event, for counting, and a sentence about it."""
 
-LARGEST_M = 1e8
-"""No coordinate is larger: UTM and Earth-centred ones end at 1e7 m."""
 AGREEING_POSES = 3
 UNUSABLE_POSES = 10
 """So many in a row that follow neither the segment nor each other are worth a line."""
@@ -36,14 +34,6 @@ MOVED_M, MOVED_DEG = 0.1, 2.0
 """Less is noise of a robot at rest, which must not add up to a path."""
 STRANGE_VIEWS = 5
 """So many keyframes in a row that look unlike the place where odometry last moved: the robot moves, the odometry hangs."""
-
-
-def is_pose(pose: Pose) -> bool:
-    """Whether (4, 4) numbers are a rigid transform with coordinates that a robot can have."""
-    if pose.shape != (4, 4) or not np.isfinite(pose).all() or np.abs(pose[:3, 3]).max() > LARGEST_M:
-        return False
-    rotation = pose[:3, :3]
-    return bool(np.abs(rotation.T @ rotation - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,8 +15,20 @@ from rclpy.node import Node
 from vpr_ros.config import Config
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.engine_build import EngineBuild
+from vpr_ros.ros.watchdog import STALLED_S
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import PlaceMatch
+
+MANY_REFUSALS = 300
+"""Queries without a match that are worth a warning: ten seconds of a camera, a minute of one that is asked five times a second."""
+REFUSALS = {
+    "LOW_SCORE": "is this the place of the map, and the camera as it was?",
+    "AMBIGUOUS": "many places of the map look alike, or is it one place recorded many times?",
+    "INCONSISTENT": "consecutive images look like different places; consistency.min_hits for rare images?",
+    "GEOMETRY": "what looks alike is not verified: blur, darkness, or a view of the robot's own body?",
+    "ODOMETRY": "odometry contradicts all; is it of this robot, and in metres?",
+}
+"""Why a query that had a place to compare with gets no match, and what to look at where that is so for all."""
 
 
 class Counts(NamedTuple):
@@ -104,12 +116,16 @@ class Diagnostics:
         self._stopwatch: Stopwatch | None = None
         self._failure = ""
         self._statuses: Counter[str] = Counter()
+        self._before_this_map: Counter[str] = Counter()
+        self._has_loaded_map = False
         self._events: Counter[str] = Counter()
         self._last_event = ""
         self._published_s = time.monotonic()
         self.streams: dict[str, Stream] = {"": Stream()}
         """By the name of the camera."""
         self.odometry = OdometryStream()
+        self._busy_s: Callable[[], float] = float
+        self._is_stalled = False
         self.is_enabled = True
         """Whether images are answered: `~/set_enabled`."""
         self.engine_build: EngineBuild | None = None
@@ -122,13 +138,15 @@ class Diagnostics:
 
     def configured(self, config: Config, detector: LoopDetector, stopwatch: Stopwatch) -> None:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""
+        self._has_loaded_map, self._before_this_map = len(detector.map) > 0, self._statuses.copy()
 
     def fail(self, reason: str) -> None:
         """The node could not be configured."""
         self._failure = reason
 
-    def watch(self, topics: Mapping[str, str]) -> None:
-        """Expect images of each camera on its topic from now on."""
+    def watch(self, topics: Mapping[str, str], busy_s: Callable[[], float]) -> None:
+        """Expect images of each camera on its topic from now on; `busy_s`: how long the present frame is in work."""
+        self._busy_s = busy_s
         self.streams = {camera: self.streams.get(camera, Stream()) for camera in topics}
         for camera, stream in self.streams.items():
             stream.topic, stream.incompatible, stream.last_image_s = topics[camera], "", time.monotonic()
@@ -159,6 +177,10 @@ class Diagnostics:
     def publish(self) -> None:
         now = time.monotonic()
         passed_s, self._published_s = max(1e-3, now - self._published_s), now
+        stall = self._stall()
+        if stall and not self._is_stalled:
+            self._node.get_logger().error(stall)
+        self._is_stalled = bool(stall)
         streams = [self._stream(camera, now, passed_s) for camera in self.streams]
         message = DiagnosticArray(status=[*streams, self._recognition()])
         message.header.stamp = self._node.get_clock().now().to_msg()
@@ -192,22 +214,45 @@ class Diagnostics:
         if self._failure:
             return DiagnosticStatus.ERROR, self._failure
         if not stream.topic or self._config is None:
-            return DiagnosticStatus.OK, "not active"
+            return DiagnosticStatus.WARN, "not active: images are ignored"
         if not self.is_enabled:
             return DiagnosticStatus.WARN, "disabled by ~/set_enabled: images are ignored"
+        if stall := self._stall():
+            return DiagnosticStatus.ERROR, stall
         silent_s = now - stream.last_image_s
         if stream.incompatible and silent_s > 1.0:
             return DiagnosticStatus.ERROR, stream.incompatible
         if silent_s > self._config.node.no_data_s:
-            publishers = self._node.count_publishers(stream.topic)
-            why = (
-                "nobody publishes it" if publishers == 0 else f"{publishers} publisher(s), nothing arrives (QoS? DDS?)"
-            )
+            why = self._why_silent(stream.topic)
             return DiagnosticStatus.ERROR, f"no image on {stream.topic} for {silent_s:.0f} s: {why}"
         level, text = stream.health
         if level == DiagnosticStatus.OK and stream.calibration and not stream.is_calibrated:
             return DiagnosticStatus.WARN, f"receiving; {stream.calibration}"
         return level, text or "receiving"
+
+    def _stall(self) -> str:
+        """What there is to say of a frame that never ends; empty if there is none."""
+        busy_s = self._busy_s()
+        if busy_s < STALLED_S or self._detector is None:
+            return ""
+        return (
+            f"a frame is in work for {busy_s:.0f} s: inference ({self._detector.engine.name}) hangs, and nothing is answered; "
+            "start the node again"
+        )
+
+    def _why_silent(self, topic: str) -> str:
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        if not publishers:
+            return "nobody publishes it"
+        wanted = {s.topic_type for s in self._node.get_subscriptions_info_by_topic(topic) if self._is_own(s)}
+        if wanted and not wanted & {publisher.topic_type for publisher in publishers}:
+            said = " and ".join(sorted({f"{p.node_name} publishes it as {p.topic_type}" for p in publishers}))
+            return f"{said}, and {' or '.join(sorted(wanted))} is wanted: node.image_transport, or another topic?"
+        return f"{len(publishers)} publisher(s), nothing arrives (QoS? DDS?)"
+
+    def _is_own(self, endpoint: Any) -> bool:
+        own = (self._node.get_name(), self._node.get_namespace())
+        return (endpoint.node_name, endpoint.node_namespace) == own
 
     def _usefulness(self, stream: Stream) -> tuple[bytes, str]:
         """Of the images since the last look; to receive them is not enough."""
@@ -250,13 +295,40 @@ class Diagnostics:
                 values[f"{stage} p{percent} (ms)"] = f"{np.percentile(seconds, percent) * 1e3:.1f}"
         text = f"{self._statuses['ACCEPTED']} loop closures in {sum(self._statuses.values())} queries"
         recording_fault = "" if self._detector is None else self._detector.map.recording_fault
-        faults = [
-            fault for fault in (self.engine_fault, self.map_fault, self.odometry.fault(), recording_fault) if fault
-        ]
+        reasons = (
+            self.engine_fault,
+            self.map_fault,
+            self.odometry.fault(),
+            self._never_matches(),
+            self._twin(),
+            recording_fault,
+        )
+        faults = [fault for fault in reasons if fault]
         level = DiagnosticStatus.WARN if faults else DiagnosticStatus.OK
         if recording_fault:
             level = DiagnosticStatus.ERROR
         return self._status("place recognition", level, "; ".join((text, *faults)), values)
+
+    def _never_matches(self) -> str:
+        """Whether queries that had a place to compare with were all refused, and why most were."""
+        statuses = self._statuses - self._before_this_map
+        refused = Counter({name: statuses[name] for name in REFUSALS})
+        if statuses["ACCEPTED"] or refused.total() < MANY_REFUSALS:
+            return ""
+        reason, count = refused.most_common(1)[0]
+        if reason == "LOW_SCORE" and not self._has_loaded_map:
+            return ""  # a robot that has not come back yet
+        return f"none of {refused.total()} queries matched, most for {reason} ({count}): {REFUSALS[reason]}"
+
+    def _twin(self) -> str:
+        names = self._node.get_node_names_and_namespaces()
+        own = (self._node.get_name(), self._node.get_namespace())
+        if names.count(own) < 2:
+            return ""
+        return (
+            f"another node is called {self._node.get_fully_qualified_name()}, too: services reach either (a crashed one is "
+            "forgotten in 20 s)"
+        )
 
     def _status(self, name: str, level: bytes, text: str, values: dict[str, Any]) -> DiagnosticStatus:
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

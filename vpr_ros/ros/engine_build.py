@@ -32,10 +32,11 @@ class EngineBuild:
         self._thread = threading.Thread(target=self._run, name="vpr_engine_build", daemon=True)
         self._thread.start()
 
-    def cancel(self) -> None:
-        """End the build at its next step, and wait for that."""
+    def cancel(self, timeout_s: float) -> bool:
+        """End the build at its next step, and wait for that, but not longer; whether the thread has ended."""
         self._is_cancelled.set()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _progress(self, text: str, share: float | None) -> None:
         if self._is_cancelled.is_set():
@@ -43,6 +44,10 @@ class EngineBuild:
         self.state = text if share is None else f"{text}: {100 * share:.0f} %"
         if share is None:
             self._say(text)
+
+    def _fail_unless_cancelled(self, reason: str) -> None:
+        if not self._is_cancelled.is_set():
+            self._fail(reason)
 
     def _run(self) -> None:
         try:
@@ -54,8 +59,8 @@ class EngineBuild:
         except _Cancelled:
             pass
         except VprError as error:
-            self._fail(str(error))
+            self._fail_unless_cancelled(str(error))
         except Exception as error:  # whatever a library throws: the node goes on with the engine it has
-            self._fail(f"the engine failed to open: {type(error).__name__}: {error}")
+            self._fail_unless_cancelled(f"the engine failed to open: {type(error).__name__}: {error}")
         finally:
             self.state = ""

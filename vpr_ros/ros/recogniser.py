@@ -7,20 +7,23 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+import rclpy
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.logging import get_logger
 
 from vpr_ros.config import Config
 from vpr_ros.engines.backend import BuildProgress, Engine
 from vpr_ros.engines.open import build_options, is_reference, open_engine, open_reference
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
-from vpr_ros.recognition.loop_detector import LoopDetector
+from vpr_ros.recognition.loop_detector import Described, LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.ros.pruning import Pruning
+from vpr_ros.ros.watchdog import STOP_S
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
-from vpr_ros.types import Keyframe
+from vpr_ros.types import Frame, Keyframe
 
 LATENCY_WINDOW = 1000
 
@@ -28,7 +31,7 @@ LATENCY_WINDOW = 1000
 class Recogniser:
     """The loop detector of a configured node: images, services and the engine's build come in threads of their own.
 
-    Whoever uses `detector` holds `lock`.
+    Whoever uses `detector` holds `lock`, but for the inference: `describe` may never return, and services go on all the same.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Recogniser:
         self._diagnostics, self._logger, self._on_keyframe = diagnostics, logger, on_keyframe
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
+        self._engine_lock = threading.Lock()
+        """Held while the engine runs, and while it is replaced."""
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
         self.pruning = Pruning(self.lock, logger.info, logger.warning)
         engine = open_reference(self.model, config.engine.threads)
@@ -60,15 +65,27 @@ class Recogniser:
         self._engine_build = None if is_reference(config.engine) else self._start_engine_build()
         diagnostics.engine_build = self._engine_build
 
-    def close(self) -> None:
-        """What waits to be recorded is; a map in memory is forgotten."""
-        self._diagnostics.engine_build = None
-        if self._engine_build is not None:
-            self._engine_build.cancel()
+    def close(self) -> bool:
+        """What waits to be recorded is; a map in memory is forgotten. Whether the engine and its build have ended.
+
+        Those that do not end within `STOP_S` are left alone: to close an engine that runs would crash.
+        """
         self.pruning.close()
-        with self.lock:
-            self.detector.engine.close()
         self._close_map(self.detector.map)
+        self._diagnostics.engine_build = None
+        is_built = self._engine_build is None or self._engine_build.cancel(STOP_S)
+        if not self._engine_lock.acquire(timeout=STOP_S):
+            return False
+        try:
+            self.detector.engine.close()
+        finally:
+            self._engine_lock.release()
+        return is_built
+
+    def describe(self, frames: list[Frame], with_mask: bool) -> list[Described]:
+        """As `LoopDetector.describe`, without the lock."""
+        with self._engine_lock:
+            return self.detector.describe(frames, with_mask)
 
     def reconfigure(self, config: Config) -> None:
         """Raises ConfigError."""
@@ -110,15 +127,17 @@ class Recogniser:
     def _close_map(self, place_map: PlaceMap) -> None:
         forgotten = len(place_map) - self._unsaved_from if place_map.path is None else 0
         self._unsaved_from = 0
+        # Where ROS has been shut down, by a signal say, nothing can be published on /rosout: only the node's own name is.
+        logger = self._logger if rclpy.ok() else get_logger(f"{self._logger.name}_end")
         if forgotten > 0:
-            self._logger.warning(
+            logger.warning(
                 f"{forgotten} keyframes of a map in memory are forgotten: node.map names a file that is recorded as the robot drives, "
                 "~/save_map writes one"
             )
         try:
             place_map.close()
         except Exception as error:  # a full disk, say: the node goes on, or ends, all the same
-            self._logger.error(f"{place_map.waiting} keyframes are forgotten: {error or type(error).__name__}")
+            logger.error(f"{place_map.waiting} keyframes are forgotten: {error or type(error).__name__}")
 
     def check_map(self) -> str:
         """What the map cannot do that is required of it; logged when it changes."""
@@ -157,7 +176,7 @@ class Recogniser:
             self._logger.warning(text)
 
         def use(engine: Engine) -> None:
-            with self.lock:
+            with self._engine_lock, self.lock:
                 self.detector.engine, engine = engine, self.detector.engine
                 self._logger.info(f"engine {self.detector.engine.name} describes from now on")
             engine.close()

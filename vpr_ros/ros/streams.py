@@ -20,11 +20,12 @@ from vpr_ros.config import Config
 from vpr_ros.errors import ImageError
 from vpr_ros.extrinsics import StaticTransforms, configured_extrinsics
 from vpr_ros.image_decoder import Decoder
-from vpr_ros.images import BitDepth
+from vpr_ros.images import BitDepth, is_black
 from vpr_ros.recognition.drive_clock import stamp_or_received
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.messages import pose_from_msg, stamp_ns
 from vpr_ros.ros.topics import of_camera, topic_of
+from vpr_ros.ros.watchdog import STOP_S
 from vpr_ros.ros.worker import LatestWorker
 from vpr_ros.stopwatch import Stopwatch
 from vpr_ros.types import Camera, Frame, Pose
@@ -43,8 +44,6 @@ ImageMsg: TypeAlias = Image | CompressedImage
 Received: TypeAlias = tuple[ImageMsg, int, int]
 """An image, its stamp and when it came (time.monotonic_ns)."""
 ODOMETRY_WINDOW = 1000
-BLACK = 8
-"""Grey levels of 255: a picture whose brightest pixel is darker shows nothing."""
 
 
 class Streams:
@@ -77,10 +76,10 @@ class Streams:
         image, kind = ("image/compressed", CompressedImage) if transport == "compressed" else ("image", Image)
         topics = {camera: topic_of(camera, image) for camera in config.node.camera_names}
         resolved = {camera: node.resolve_topic_name(topic) for camera, topic in topics.items()}
-        diagnostics.watch(resolved)
         self._calibrations = {c: Calibrations(rectified=is_rectified(topic)) for c, topic in resolved.items()}
         self._bit_depths = {camera: BitDepth() for camera in topics}
         self._worker: LatestWorker[Received] = LatestWorker(self._on_batch, self._on_worker_error)
+        diagnostics.watch(resolved, busy_s=lambda: self._worker.busy_s)
         try:
             self._subscribe_all(topics, image_type=kind)
         except Exception:
@@ -99,13 +98,13 @@ class Streams:
             if TFMessage is not None:
                 self._subscribe(TFMessage, "/tf_static", self._on_static_transforms, _latched(100))
 
-    def stop(self) -> None:
-        """End the subscriptions, and the batch in work."""
+    def stop(self) -> bool:
+        """End the subscriptions, and the batch in work; whether that has ended within `STOP_S`."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
         self._diagnostics.ignore()
-        self._worker.stop()
+        return self._worker.stop(STOP_S)
 
     def reconfigure(self, config: Config) -> None:
         """Of what may change while the node runs. Raises ConfigError."""
@@ -181,7 +180,7 @@ class Streams:
         except ImageError as error:
             self.skip(camera, error)
             return None
-        if image[::8, ::8].max() < BLACK:
+        if is_black(image):
             self._diagnostics.streams[camera].black += 1
         pose, odometry_frame = self._nearest_odometry(stamp)
         return Frame(

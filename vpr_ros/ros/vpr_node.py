@@ -5,6 +5,7 @@ Frames come from `streams`, are answered by the `recogniser`, and leave through 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from vpr_ros.ros.parameters import FIXED_STAGES, changed_config, declare_paramet
 from vpr_ros.ros.publishing import Publishing
 from vpr_ros.ros.recogniser import Recogniser
 from vpr_ros.ros.streams import Streams
+from vpr_ros.ros.watchdog import ends_with_ros, exit_now
 from vpr_ros.types import Frame, Keyframe, PlaceMatch
 
 
@@ -49,15 +51,17 @@ class Configured:
     def _on_keyframe(self, keyframe: Keyframe) -> None:
         self.publishing.publish_keyframe(keyframe, self.recogniser.model.id)
 
-    def close(self) -> None:
-        self.stop()
-        self.recogniser.close()
+    def close(self) -> bool:
+        """Whether all that ran has ended."""
+        has_stopped = self.stop()
+        is_closed = self.recogniser.close()
         self.publishing.close()
+        return has_stopped and is_closed
 
-    def stop(self) -> None:
-        if self.streams is not None:
-            self.streams.stop()
-            self.streams = None
+    def stop(self) -> bool:
+        """Whether the frame in work has ended."""
+        streams, self.streams = self.streams, None
+        return streams is None or streams.stop()
 
 
 class VprNode(LifecycleNode):
@@ -79,22 +83,23 @@ class VprNode(LifecycleNode):
         # steady: silence must be noticed when simulated time stands still, too
         self.create_timer(1.0, self._diagnostics.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def close(self) -> None:
-        """Stop the streams and join the threads, whatever state the node is in."""
-        self._unconfigure()
+    def close(self) -> bool:
+        """Stop the streams and join the threads, whatever state the node is in; False if one does not end."""
+        has_ended = self._unconfigure()
         self._map_services.close()
+        return has_ended
 
     def _recogniser(self) -> Recogniser | None:
         return None if self._configured is None else self._configured.recogniser
 
-    def _unconfigure(self) -> None:
+    def _unconfigure(self) -> bool:
         configured, self._configured = self._configured, None
-        if configured is not None:
-            configured.close()
+        return configured is None or configured.close()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            self._configured = Configured(self, read_config(self), self._diagnostics)
+            with ends_with_ros():
+                self._configured = Configured(self, read_config(self), self._diagnostics)
         except VprError as error:
             self.get_logger().error(str(error))
             self._diagnostics.fail(str(error))
@@ -147,8 +152,11 @@ class VprNode(LifecycleNode):
         if configured is None or configured.streams is None:
             return
         recogniser, publishing, streams = configured.recogniser, configured.publishing, configured.streams
+        described = recogniser.describe(frames, with_mask=publishing.is_attention_watched)
+        if configured.streams is not streams:
+            return  # it took so long that the node has stopped meanwhile
         with recogniser.lock:
-            answers = recogniser.detector.process_batch(frames, with_mask=publishing.is_attention_watched)
+            answers = recogniser.detector.answer(frames, described)
             for answer in answers:
                 if isinstance(answer, PlaceMatch):
                     publishing.publish(recogniser.detector, answer, streams.odometry_frame)
@@ -191,6 +199,10 @@ class VprNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until interrupted; exit status 1 if it cannot start, after one line with the reason."""
+    if (
+        signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+    ):  # not with nohup: the terminal has gone, and the map is to be saved
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         rclpy.init(args=args)
     except Exception as error:  # a remapping, a parameter file, a log level that rcl cannot read
@@ -227,10 +239,17 @@ def _run() -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not cut short what is being saved
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+        ):  # a second Ctrl-C must not cut short what is being saved
             signal.signal(number, signal.SIG_IGN)
-        node.close()
+        has_ended = node.close()
         executor.shutdown()
+        if not has_ended:
+            print("vpr_node: ends without waiting for what does not return", file=sys.stderr)
+            exit_now(1)
         node.destroy_node()
     return 0
 

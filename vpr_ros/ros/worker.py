@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ class LatestWorker(Generic[T]):
         self._condition = threading.Condition()
         self._waiting: dict[str, T] = {}
         self._is_stopping = False
+        self._busy_since_s: float | None = None
         self.dropped: Counter[str] = Counter()
         """By source."""
         self._thread = threading.Thread(target=self._run, name="vpr_worker", daemon=True)
@@ -38,12 +40,19 @@ class LatestWorker(Generic[T]):
             self._waiting[source] = item
             self._condition.notify()
 
-    def stop(self) -> None:
-        """Finish the batch in work and join the thread."""
+    @property
+    def busy_s(self) -> float:
+        """How long the batch in work has been that; 0 if there is none."""
+        since = self._busy_since_s
+        return 0.0 if since is None else time.monotonic() - since
+
+    def stop(self, timeout_s: float) -> bool:
+        """Wait for the batch in work, but not longer; whether the thread has ended. It ends with that batch in any case."""
         with self._condition:
             self._is_stopping = True
             self._condition.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -52,7 +61,10 @@ class LatestWorker(Generic[T]):
                 if self._is_stopping:
                     return
                 batch, self._waiting = self._waiting, {}
+            self._busy_since_s = time.monotonic()
             try:
                 self._work(batch)
             except Exception as error:
                 self._on_error(batch, error)
+            finally:
+                self._busy_since_s = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vpr_ros.bags.reader import BAG_SUFFIXES, is_bag_file
-from vpr_ros.errors import SourceError
+from vpr_ros.errors import Keyword, SourceError
 from vpr_ros.files import natural_order
 from vpr_ros.sources.bag import BagSource
 from vpr_ros.sources.base import Source
@@ -43,11 +44,30 @@ def open_source(path: Path | str, sequence: str | None = None, **options: Any) -
     if kind is KittiSource:
         given["sequence"] = sequence or _only_sequence(path)
     elif sequence:
-        raise SourceError(f"{path}: a sequence can be chosen in a KITTI tree only, and this has no folder sequences/")
+        raise SourceError(
+            f"{path}: ", Keyword("sequence"), " is for KITTI trees only, and this has no folder sequences/"
+        )
     allowed = [name for name in inspect.signature(kind).parameters if name not in ("path", "root")]
     if unknown := sorted(given.keys() - set(allowed)):
-        raise SourceError(f"{path}: a {kind.__name__} has no option {', '.join(unknown)}; it has {', '.join(allowed)}")
+        raise SourceError(
+            f"{path}: {_NAMES[kind]} has no ", *_listed(unknown), "; what can be chosen: ", *_listed(allowed)
+        )
     return kind(path, **given)
+
+
+def _listed(keywords: Iterable[str]) -> Iterator[str]:
+    """Parts of the text of an error: `image_topic, odom_topic`."""
+    for i, keyword in enumerate(keywords):
+        yield from (", ", Keyword(keyword)) if i else (Keyword(keyword),)
+
+
+_NAMES: Mapping[type, str] = {
+    BagSource: "a bag",
+    KittiSource: "a KITTI sequence",
+    TumSource: "a TUM recording",
+    FolderSource: "an image folder",
+    VideoSource: "a video",
+}
 
 
 def _recognise(path: Path) -> type[BagSource | KittiSource | TumSource | FolderSource | VideoSource]:
@@ -97,5 +117,6 @@ def _conversion(bags: list[Path]) -> str:
 def _only_sequence(root: Path) -> str:
     sequences = sorted(child.name for child in (root / "sequences").iterdir() if child.is_dir())
     if len(sequences) != 1:
-        raise SourceError(f"{root}: choose a sequence; sequences/ holds {', '.join(sequences) or 'none'}")
+        held = f"; sequences/ holds {', '.join(sequences) or 'none'}"
+        raise SourceError(f"{root}: choose one with ", Keyword("sequence"), held)
     return sequences[0]

@@ -16,7 +16,7 @@ from vpr_ros.bags.base import CDR, Message, Topic, typestore
 from vpr_ros.bags.compressed import UnpackedFiles
 from vpr_ros.bags.reader import Bag
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
-from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.errors import ImageError, Keyword, SourceError
 from vpr_ros.extrinsics import StaticTransforms
 from vpr_ros.images import decode_compressed, decode_image
 from vpr_ros.recognition.drive_clock import stamp_or_received
@@ -66,7 +66,7 @@ class BagSource(Source):
         odometry_from_poses: bool = False,
     ) -> None:
         if ground_truth_topic and ground_truth_file:
-            raise SourceError("pass ground_truth_topic or ground_truth_file, not both")
+            raise SourceError(Keyword("ground_truth_topic"), " or ", Keyword("ground_truth_file"), ", not both")
         self._path = Path(path)
         self._odometry: _Odometry | None = None
         self._unpacked = UnpackedFiles()
@@ -194,17 +194,22 @@ def _image_topic(bag: Bag, requested: str) -> str:
         raise SourceError(
             f"{bag.path}: has no images; its topics are {_listed(bag, bag.topics)}{advice and '; '}{advice}"
         )
-    raise SourceError(f"{bag.path}: has several image topics; pass image_topic=, one of {_listed(bag, found)}")
+    several = f"{bag.path}: has several image topics; choose one with "
+    raise SourceError(several, Keyword("image_topic"), f": {_listed(bag, found)}")
 
 
 def _check_topic(bag: Bag, topic: str, option: str, types: tuple[str, ...]) -> None:
     fitting = [name for name, found in bag.topics.items() if found.type in types and found.encoding == CDR]
     if topic not in bag.topics:
-        raise SourceError(f"{bag.path}: has no topic {topic!r}; {option}= can be one of {_listed(bag, fitting)}")
+        raise SourceError(
+            f"{bag.path}: has no topic {topic!r}; ", Keyword(option), f" can be one of {_listed(bag, fitting)}"
+        )
     if topic not in fitting:
         advice = _advice(topic, bag.topics[topic])
         raise SourceError(
-            f"{bag.path}: {topic} is {_described(bag.topics[topic])}; {option}= needs {' or '.join(types)}{advice and '; '}{advice}"
+            f"{bag.path}: {topic} is {_described(bag.topics[topic])}; ",
+            Keyword(option),
+            f" needs {' or '.join(types)}{advice and '; '}{advice}",
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.calibration import Calibration, camera_for_image
-from vpr_ros.errors import ImageError, SourceError
+from vpr_ros.errors import ImageError, Keyword, SourceError
 from vpr_ros.files import numeric_order
 from vpr_ros.images import read_image
 from vpr_ros.sources.base import Source
@@ -169,7 +169,7 @@ class FolderSource(_ImageFiles):
     ) -> None:
         root = Path(root)
         if not 0 < rate_hz <= 1e9:
-            raise SourceError(f"{root}: rate_hz must be positive, not {rate_hz}")
+            raise SourceError(f"{root}: ", Keyword("rate_hz"), f" must be positive, not {rate_hz}")
         paths = image_files(root)
         if not paths:
             raise SourceError(f"{root}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
@@ -213,7 +213,7 @@ def kitti_images(folder: Path, camera: str) -> list[Path]:
     Raises `SourceError` where there is no such camera or image.
     """
     if camera not in _KITTI_CAMERAS:
-        raise SourceError(f"camera must be one of {', '.join(_KITTI_CAMERAS)}, not {camera!r}")
+        raise SourceError(Keyword("camera"), f" must be one of {', '.join(_KITTI_CAMERAS)}, not {camera!r}")
     if not (folder / camera).is_dir():
         present = [name for name in _KITTI_CAMERAS if (folder / name).is_dir()]
         raise SourceError(f"{folder / camera}: no such folder; cameras there: {', '.join(present) or 'none'}")

@@ -171,7 +171,9 @@ def _read_folders(folders: Mapping[str, Path]) -> ImageSet:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m training.data.readers.rosbag", description="Extract posed keyframes from ROS 2 bags."
+        allow_abbrev=False,
+        prog="python -m training.data.readers.rosbag",
+        description="Extract posed keyframes from ROS 2 bags.",
     )
     made.add_argument("bags", nargs="+", metavar="BAG")
     made.add_argument("--out", type=Path, required=True, help="folder that gets one folder of images per bag")

@@ -12,7 +12,7 @@ from vpr_ros.ros.doctor.watcher import Watcher
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--image-transport", choices=("raw", "compressed"), default="raw")

@@ -37,6 +37,8 @@ def _image_finding(stream: Stream, seconds: float) -> Finding:
     if why := stream.mismatch():
         fix = f"ros2 topic info -v {stream.topic}    # set qos_overrides.{stream.topic}.subscription.* to it"
         return Finding("image", Level.WARNING, f"{said}; the node cannot hear it: {why}", fix)
+    if stream.is_refused:
+        return Finding("image", Level.OK, f"{said}; not measured: it is listened to as another type")
     if not stream.is_watched:
         return Finding("image", Level.OK, f"{said}; not measured: only {MOST_IMAGE_TOPICS} image topics are")
     if not stream.arrivals_s:
@@ -44,10 +46,14 @@ def _image_finding(stream: Stream, seconds: float) -> Finding:
         return Finding("image", Level.WARNING, f"{said}; {why}", _fix_of_silence(stream))
     said += f"; {stream.rate}"
     try:
-        said += f", {_picture(stream)}"
+        picture, is_all_black = _picture(stream)
+        said += f", {picture}"
     except ImageError as error:
         fix = "ros2 topic list -t | grep -i image    # another topic of that camera"
         return Finding("image", Level.WARNING, f"{said}; cannot be used: {error}", fix)
+    if is_all_black:
+        fix = f"ros2 run rqt_image_view rqt_image_view {stream.topic}    # a covered lens, or the exposure?"
+        return Finding("image", Level.WARNING, f"{said}; the first image is black", fix)
     lag = stream.lag_s() or 0.0
     if abs(lag) < LATE_S:
         said += f", stamped {lag * 1e3:.0f} ms ago"
@@ -62,24 +68,23 @@ def _fix_of_silence(stream: Stream) -> str:
     return f"ros2 topic hz {stream.topic}"
 
 
-def _picture(stream: Stream) -> str:
-    """`640x480 rgb8`, of the first message. Raises ImageError for what our node cannot decode."""
-    from vpr_ros.images import BitDepth  # OpenCV may be what is broken
+def _picture(stream: Stream) -> tuple[str, bool]:
+    """`640x480 rgb8`, of the first message, and whether it is black. Raises ImageError for what our node cannot decode."""
+    from vpr_ros.images import BitDepth, is_black  # OpenCV may be what is broken
 
     depth = BitDepth()
-    width, height = _size(stream, depth)
+    image = _first_image(stream, depth)
     message = stream.message()
-    said = f"{width}x{height} {message.encoding if stream.kind == 'Image' else message.format}"
-    return f"{said} ({depth.remark})" if depth.remark else said
+    said = f"{image.shape[1]}x{image.shape[0]} {message.encoding if stream.kind == 'Image' else message.format}"
+    return f"{said} ({depth.remark})" if depth.remark else said, is_black(image)
 
 
-def _size(stream: Stream, depth: Any = None) -> tuple[int, int]:
-    """Width and height in px of the first message. Raises ImageError for what our node cannot decode."""
+def _first_image(stream: Stream, depth: Any = None) -> Any:
+    """(H, W, 3) RGB uint8 of the first message. Raises ImageError for what our node cannot decode."""
     from vpr_ros.images import decode_compressed, decode_image
 
     decode = decode_image if stream.kind == "Image" else decode_compressed
-    image = decode(stream.message(), depth)
-    return image.shape[1], image.shape[0]
+    return decode(stream.message(), depth)
 
 
 def camera_info_finding(graph: Graph, transport: str = "raw") -> Finding:
@@ -107,7 +112,8 @@ def camera_info_finding(graph: Graph, transport: str = "raw") -> Finding:
     size, of_image = calibration.announced_size, ""
     if image is not None and image.first:
         with suppress(ImageError):  # that it cannot be decoded is another finding
-            size, of_image = _size(image), f" for {image.topic}"
+            height, width = _first_image(image).shape[:2]
+            size, of_image = (width, height), f" for {image.topic}"
     judged = camera_for_image(calibration, *size, rectified=image is not None and is_rectified(image.topic))
     if judged.camera is None:
         return Finding("camera_info", Level.WARNING, f"{said}{of_image}; {judged}", calibrate)

@@ -51,6 +51,8 @@ class Stream:
     first_s: float = 0.0
     """System time at which `first` came."""
     is_watched: bool = False
+    is_refused: bool = False
+    """Whether it cannot be listened to, because the topic is listened to as another type."""
 
     def on_message(self, raw: bytes) -> None:
         if not self.arrivals_s:
@@ -60,8 +62,8 @@ class Stream:
 
     @property
     def kind(self) -> str:
-        """`Image`, `CompressedImage`, `CameraInfo` or `Odometry`."""
-        return PurePosixPath(self.type).name
+        """`Image`, `CompressedImage`, `CameraInfo` or `Odometry`; the whole type of what our node has no use for."""
+        return PurePosixPath(self.type).name if self.type in KINDS else self.type
 
     @property
     def is_image(self) -> bool:
@@ -94,6 +96,16 @@ class Stream:
         profiles = sorted({qos_text(e.qos) for e in self.publishers})
         return f"{count} publisher{'s' if count > 1 else ''}, {' and '.join(profiles)}"
 
+    @property
+    def publisher_names(self) -> str:
+        """`/front/camera and /rear/camera`."""
+        return " and ".join(sorted({endpoint.node for endpoint in self.publishers}))
+
+    @property
+    def as_published(self) -> str:
+        """`/camera publishes it as Image`."""
+        return f"{self.publisher_names} publishes it as {self.kind}"
+
     def mismatch(self, subscription: QoSProfile = qos_profile_sensor_data) -> str:
         """Why a subscription (our node's, unless given) hears nothing of some publisher; empty if it hears all."""
         return next((why for e in self.publishers if (why := mismatch(e.qos, subscription))), "")
@@ -117,12 +129,26 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
+class Complaint:
+    """A status of our node on /diagnostics that is not OK."""
+
+    part: str
+    """`stream` or `place recognition`."""
+    is_error: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class VprNode:
-    """A running node of ours: its full name, its lifecycle state ("" if it does not say), its kind of time."""
+    """A running node of ours: its full name, and its lifecycle state ("" if it does not say)."""
 
     name: str
     state: str = ""
     use_sim_time: bool = False
+    transport: str = ""
+    """Its `node.image_transport`; empty if it does not say."""
+    complaints: tuple[Complaint, ...] | None = ()
+    """What it last said of itself; None if it said nothing on /diagnostics, where it is due once a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from vpr_ros.doctor import Finding, Level
-from vpr_ros.recognition.odometry import is_pose
 from vpr_ros.ros.doctor.graph import LATE_S, Graph, Stream
 from vpr_ros.ros.doctor.launch_line import launch_line
-from vpr_ros.rotations import pose_of
+from vpr_ros.rotations import is_pose, pose_of
 
 
 def odometry_finding(graph: Graph, transport: str = "raw", max_age_s: float = 0.2, wanted: bool = True) -> Finding:

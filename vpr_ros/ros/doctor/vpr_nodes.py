@@ -15,11 +15,12 @@ def node_findings(graph: Graph, transport: str = "raw") -> list[Finding]:
         return [Finding("vpr node", Level.SKIPPED, "none runs", launch_line(graph, transport))]
     names = [node.name for node in graph.vpr_nodes]
     twice = sorted({name for name in names if names.count(name) > 1})
+    found = []
     if twice:
-        found = f"{' and '.join(twice)} is there more than once: both answer, and services reach either"
+        said = f"{' and '.join(twice)} is there more than once: both answer, and services reach either"
         fix = "pgrep -af vpr_node    # stop one or give it a namespace; a crashed one is forgotten in 20 s"
-        return [Finding("vpr node", Level.ERROR, found, fix)]
-    return [_node_finding(node, graph, transport) for node in graph.vpr_nodes]
+        found = [Finding("vpr node", Level.ERROR, said, fix)]
+    return found + [_node_finding(node, graph, transport) for node in graph.vpr_nodes if node.name not in twice]
 
 
 def _node_finding(node: VprNode, graph: Graph, transport: str) -> Finding:
@@ -44,7 +45,11 @@ def _node_finding(node: VprNode, graph: Graph, transport: str) -> Finding:
         found = f"{said} and listens to no image topic"
         return Finding("vpr node", Level.ERROR, found, f"ros2 node info {node.name}    # and restart it")
     for stream, endpoint in fed:
-        if not stream.publishers:
+        if other := next((s for s in graph.streams if s.topic == stream.topic and s.publishers), None):
+            if not stream.publishers:
+                found = f"{said} and listens to {stream.topic} as {stream.kind}, but {other.as_published}"
+                return Finding("vpr node", Level.ERROR, found, launch_line(graph, transport))
+        else:
             found = f"{said} and listens to {stream.topic}, which nobody publishes"
             return Finding("vpr node", Level.ERROR, found, launch_line(graph, transport))
         if why := stream.mismatch(endpoint.qos):
@@ -55,4 +60,19 @@ def _node_finding(node: VprNode, graph: Graph, transport: str) -> Finding:
                 fix += f"    # and restart {node.name} with {override} in its params_file"
             return Finding("vpr node", Level.ERROR, found, fix)
     heard = ", ".join(f"{stream.topic} ({stream.rate if stream.arrivals_s else 'silent'})" for stream, _ in fed)
-    return Finding("vpr node", Level.OK, f"{said}, listens to {heard}")
+    said = f"{said}, listens to {heard}"
+    if node.complaints is None:
+        found = f"{said}, and says nothing on /diagnostics: it hangs, or has just started"
+        fix = "pgrep -af vpr_node    # after a minute: end it (kill -9 if it stays), and start it again"
+        return Finding("vpr node", Level.WARNING, found, fix)
+    if node.complaints:
+        found = f"{said}; " + "; ".join(f"{complaint.part}: {complaint.text}" for complaint in node.complaints)
+        level = Level.ERROR if any(complaint.is_error for complaint in node.complaints) else Level.WARNING
+        return Finding("vpr node", level, found, _fix_of(node))
+    return Finding("vpr node", Level.OK, said)
+
+
+def _fix_of(node: VprNode) -> str:
+    if any("set_enabled" in complaint.text for complaint in node.complaints or ()):
+        return f"ros2 service call {node.name}/set_enabled std_srvs/srv/SetBool '{{data: true}}'"
+    return "ros2 topic echo /diagnostics    # the node's counts beside it"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from rclpy._rclpy_pybind11 import RCLError
@@ -15,7 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 
-from vpr_ros.ros.doctor.graph import KINDS, Endpoint, Graph, Stream, VprNode, is_special
+from vpr_ros.ros.doctor.graph import KINDS, Complaint, Endpoint, Graph, Stream, VprNode, is_special
 
 MATCHES = "vpr_msgs/msg/PlaceMatchArray"
 """Who publishes it is our node."""
@@ -24,6 +26,8 @@ MOST_IMAGE_TOPICS = 6
 DISCOVERY_S = 3.3
 """DDS processes announce themselves every 3 s; who started before us may be unknown for so long."""
 ANSWER_S = 1.0
+HARDWARE_ID = "vpr_ros"
+"""Of the statuses of our nodes, which are called `NODE: PART`, without the first slash of the node's full name."""
 
 
 class Watcher(Node):
@@ -33,6 +37,8 @@ class Watcher(Node):
         name = f"vpr_doctor_{os.getpid()}"
         super().__init__(name, start_parameter_services=False, enable_rosout=False, use_global_arguments=False)
         self._streams: dict[tuple[str, str], Stream] = {}
+        self._statuses: dict[str, DiagnosticStatus] = {}
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 100)
         # as our node's, but a queue: a rate is measured here
         self._qos = QoSProfile(
             depth=20, reliability=qos_profile_sensor_data.reliability, durability=qos_profile_sensor_data.durability
@@ -50,6 +56,7 @@ class Watcher(Node):
             until = min(end, now + 0.2)
             while (wait := until - time.monotonic()) > 0:
                 self._executor.spin_once(timeout_sec=wait)
+        self._add_other_types()
         for stream in self._streams.values():
             stream.publishers = self._endpoints(self.get_publishers_info_by_topic(stream.topic), stream.type)
             stream.subscriptions = self._endpoints(self.get_subscriptions_info_by_topic(stream.topic), stream.type)
@@ -73,7 +80,11 @@ class Watcher(Node):
                     continue
                 stream = self._streams.setdefault((topic, kind), Stream(topic, kind))
                 # of this type: DDS refuses a second type of a topic within one process
-                if stream.is_watched or not self._endpoints(self.get_publishers_info_by_topic(topic), kind):
+                if (
+                    stream.is_watched
+                    or stream.is_refused
+                    or not self._endpoints(self.get_publishers_info_by_topic(topic), kind)
+                ):
                     continue
                 if stream.is_image:
                     if watched_images == MOST_IMAGE_TOPICS:
@@ -82,9 +93,32 @@ class Watcher(Node):
                 try:
                     self.create_subscription(KINDS[kind], topic, stream.on_message, self._qos, raw=True)
                 except RCLError:  # it is published as two types, and the other one is watched
+                    stream.is_refused = True
                     continue
                 stream.is_watched = is_new = True
         return is_new
+
+    def _add_other_types(self) -> None:
+        """Types that our node cannot use, of the topics where it could use another."""
+        ours = {topic for topic, _ in self._streams}
+        for topic, types in self.get_topic_names_and_types():
+            for kind in types if topic in ours else ():
+                self._streams.setdefault((topic, kind), Stream(topic, kind))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._statuses |= {status.name: status for status in message.status if status.hardware_id == HARDWARE_ID}
+
+    def _complaints(self, node: str) -> tuple[Complaint, ...] | None:
+        """Of a node by its full name; None if nothing was heard of it."""
+        start = f"{node.lstrip('/')}: "
+        heard = {name.removeprefix(start): s for name, s in self._statuses.items() if name.startswith(start)}
+        if not heard:
+            return None
+        return tuple(
+            Complaint(part, status.level >= DiagnosticStatus.ERROR, status.message)
+            for part, status in sorted(heard.items())
+            if status.level != DiagnosticStatus.OK
+        )
 
     def _endpoints(self, found: Sequence[Any], kind: str) -> list[Endpoint]:
         own = self.get_name()
@@ -100,14 +134,22 @@ class Watcher(Node):
         names = [
             _full_name(e.node_name, e.node_namespace) for t in topics for e in self.get_publishers_info_by_topic(t)
         ]
-        names += [node for node in nodes if PurePosixPath(node).name == "vpr" and node not in names]
-        return [self._vpr_node(name) for name in sorted(names)]
+        called = [node for node in nodes if node in names or PurePosixPath(node).name == "vpr"]
+        # two of one name may publish both, or one may not be configured
+        return [self._vpr_node(name) for name in sorted((Counter(names) | Counter(called)).elements())]
 
     def _vpr_node(self, name: str) -> VprNode:
         state = self._call(GetState, f"{name}/get_state", GetState.Request())
-        time_ = self._call(GetParameters, f"{name}/get_parameters", GetParameters.Request(names=["use_sim_time"]))
-        sim = time_ is not None and any(value.bool_value for value in time_.values)
-        return VprNode(name, "" if state is None else state.current_state.label, sim)
+        request = GetParameters.Request(names=["use_sim_time", "node.image_transport"])
+        answer = self._call(GetParameters, f"{name}/get_parameters", request)
+        sim_time, transport = answer.values if answer is not None and len(answer.values) == 2 else (None, None)
+        return VprNode(
+            name,
+            "" if state is None else state.current_state.label,
+            sim_time is not None and sim_time.bool_value,
+            "" if transport is None else transport.string_value,
+            self._complaints(name),
+        )
 
     def _call(self, kind: type, service: str, request: Any) -> Any:
         """The answer of a service, None if there is none in time."""
