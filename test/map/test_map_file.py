@@ -18,7 +18,7 @@ from vpr_ros.errors import MapError
 from vpr_ros.map import schema, store
 from vpr_ros.map.map_file import MapLock
 from vpr_ros.map.place_map import PlaceMap
-from vpr_ros.map.rows import TABLE_OF, KeyframeRow
+from vpr_ros.map.rows import ROWS, TABLE_OF, KeyframeRow
 
 
 def saved(path: Path, count: int = 5) -> Path:
@@ -191,6 +191,17 @@ def test_a_forged_map_is_refused_when_it_is_opened(
         way(path)
 
 
+def forge(path: Path, table: str, column: str, value: object) -> None:
+    """Change a value of the first row, and its checksum with it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    key = ROWS[table]._fields[0]
+    (number,) = connection.execute(f"SELECT {key} FROM {table} ORDER BY {key} LIMIT 1").fetchone()
+    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", (value, number))
+    *row, _ = connection.execute(f"SELECT * FROM {table} WHERE {key} = ?", (number,)).fetchone()
+    connection.execute(f"UPDATE {table} SET crc = ? WHERE {key} = ?", (schema.checksum(*row), number))
+    connection.close()
+
+
 def test_forged_rows_with_right_checksums_are_refused_too(tmp_path: Path) -> None:
     """Whoever forges a file can compute a CRC."""
     zero, short = b"\0" * 32, np.ones(4, "<f4").tobytes()
@@ -200,6 +211,26 @@ def test_forged_rows_with_right_checksums_are_refused_too(tmp_path: Path) -> Non
         change(path, f"UPDATE descriptor SET vector = x'{vector.hex()}', crc = {crc} WHERE key = 1")
         with pytest.raises(MapError, match=said):
             is_copied(path)
+    for table, column, value in (
+        ("session", "name", "s" * 2000),
+        ("camera", "intrinsics", "{}"),
+        ("camera", "intrinsics", "no json"),
+        ("keyframe", "stamp_ns", 2**62),
+        ("keyframe", "id", -1),
+    ):
+        path = saved(tmp_path / "town.vprmap")
+        forge(path, table, column, value)
+        with pytest.raises(MapError, match="is corrupt"):
+            is_copied(path)
+    for table, column, value in (
+        ("keyframe", "odom_from_body", b"\0" * 128),
+        ("keyframe", "travelled_m", float("inf")),
+        ("thumbnail", "scale", 0.0),
+    ):
+        path = saved(tmp_path / "town.vprmap")
+        forge(path, table, column, value)
+        with pytest.raises(MapError, match="is corrupt"):
+            list(is_copied(path))
     path = saved(tmp_path / "town.vprmap")
     change(path, f"INSERT INTO link VALUES (1, 99, {schema.checksum(1, 99)})")
     with pytest.raises(MapError, match="loop closures with keyframes that it does not have"):

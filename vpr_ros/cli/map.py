@@ -38,7 +38,8 @@ def add(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(required=True, metavar="action")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        description = text[0].upper() + text[1:] + "."
+        added = actions.add_parser(name, help=text, description=description, allow_abbrev=False)
         added.set_defaults(run=globals()[f"_{name}"])
         return added
 

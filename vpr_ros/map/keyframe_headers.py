@@ -1,4 +1,4 @@
-"""What a map of before there were databases holds of a keyframe that is not an array: JSON, checked when it is read.
+"""What a map file, or an archive of before, holds of a keyframe that is no array: plain values, checked when they are read.
 
 What goes wrong here would otherwise go wrong at every frame that meets the keyframe: a name that is no text cannot be published.
 """
@@ -15,7 +15,7 @@ from vpr_ros.rotations import is_pose
 from vpr_ros.types import Camera, KeyframeRef, Pose
 
 _LONGEST_NAME = 1000
-_LARGEST_STAMP_NS = 2**31 * 10**9
+LARGEST_STAMP_NS = 2**31 * 10**9
 """ROS keeps seconds in 32 bits."""
 _LARGEST_ID = 2**64 - 2
 """One more is `KeyframeRef.NO_ID` of the message."""
@@ -41,7 +41,7 @@ class Header:
             robot=self._name("robot"),
             session=self._name("session", is_required=True),
             id=self.integer("id", self._position, 0, _LARGEST_ID),
-            stamp_ns=self.integer("stamp_ns", None, -_LARGEST_STAMP_NS, _LARGEST_STAMP_NS - 1),
+            stamp_ns=self.integer("stamp_ns", None, -LARGEST_STAMP_NS, LARGEST_STAMP_NS - 1),
             camera_name=self._name("camera_name"),
             frame_id=self._name("frame_id", is_required=True),
         )

@@ -18,6 +18,7 @@ from vpr_ros.map.archive import Archive, read_archive
 from vpr_ros.map.index.base import Index, Selection
 from vpr_ros.map.index.faiss_index import FaissIndex
 from vpr_ros.map.key_table import KeyTable
+from vpr_ros.map.keyframe_headers import LARGEST_STAMP_NS
 from vpr_ros.map.map_file import Kind, MapLock, kind_of, new_database
 from vpr_ros.map.pruning import Plan, redundant
 from vpr_ros.map.recorder import Recorder
@@ -32,6 +33,7 @@ from vpr_ros.map.rows import (
     SessionRow,
     camera_row,
     descriptors_of,
+    header_of,
     keyframe_rows,
 )
 from vpr_ros.map.store import Store
@@ -550,6 +552,22 @@ class PlaceMap:
         for name, numbers in known.items():
             if strangers := set(np.unique(self._table.column(name)).tolist()) - numbers:
                 raise MapError(f"{self.path} is corrupt: keyframes of {name} {min(strangers)}, which it does not have")
+        try:
+            for camera in self._cameras.values():
+                head = header_of(
+                    self._sessions[camera.session], camera, KeyframeRow(0, 0, 0, 0, 0, 0, 0, 0, None, None, 0)
+                )
+                _ = head.ref, head.camera
+        except (KeyError, ValueError) as error:
+            raise MapError(f"{self.path} is corrupt: {error}") from error
+        for name, least, most in (
+            ("stamp_ns", -LARGEST_STAMP_NS, LARGEST_STAMP_NS),
+            ("id", 0, 2**63),
+            ("moment", 0, 2**63),
+        ):
+            column = self._table.column(name)
+            if len(column) and not (column.min() >= least and column.max() < most):
+                raise MapError(f"{self.path} is corrupt: keyframes of a {name} that cannot be")
         if any(key not in self._table for link in self._links for key in link):
             raise MapError(f"{self.path} is corrupt: loop closures with keyframes that it does not have")
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.map.keyframe_headers import Header
 from vpr_ros.map.schema import checksum
-from vpr_ros.types import Camera, Keyframe, KeyframeRef, Pose, Thumbnail
+from vpr_ros.rotations import is_pose
+from vpr_ros.types import Keyframe, Pose, Thumbnail
 
 DRIVE_MOMENTS = 10**12
 """Moments of different drives never lie near one another; a multiple of common gaps, so that all drives are rounded alike (`Links`)."""
@@ -92,6 +94,7 @@ ROWS: dict[str, type[Row]] = {
     "released": ReleasedRow,
 }
 """By table, in the order in which they refer to one another."""
+_PLAIN = ("id", "stamp_ns", "travelled_m", "elapsed_ns", "odometry_segment")
 TABLE_OF = {kind: table for table, kind in ROWS.items()}
 
 
@@ -135,18 +138,33 @@ def keyframe_rows(key: int, session: int, camera: int, moment: int, keyframe: Ke
 def keyframe_of(
     session: SessionRow, camera: CameraRow, row: KeyframeRow, vector: DescriptorRow, picture: ThumbnailRow | None
 ) -> Keyframe:
-    """Raises ValueError for a pose or intrinsics that are none."""
+    """Raises ValueError for values that cannot be, which a forged file may hold for all its checksums."""
+    head = header_of(session, camera, row, None if picture is None else picture.scale)
+    scale = head.scale
     return Keyframe(
-        KeyframeRef(session.robot, session.name, row.id, row.stamp_ns, camera.name, camera.frame_id),
+        head.ref,
         np.frombuffer(vector.vector, "<f4"),
-        None if picture is None else Thumbnail(picture.jpeg, picture.scale),
-        None if camera.intrinsics is None else _camera(camera.intrinsics),
+        None if picture is None or scale is None else Thumbnail(picture.jpeg, scale),
+        head.camera,
         pose_of(camera.body_from_camera),
         pose_of(row.odom_from_body),
-        row.travelled_m,
-        row.elapsed_ns,
-        row.odometry_segment,
+        head.travelled_m,
+        head.integer("elapsed_ns", None, -(2**63), 2**63 - 1),
+        head.integer("odometry_segment", None, 0, 2**63 - 1),
     )
+
+
+def header_of(session: SessionRow, camera: CameraRow, row: KeyframeRow, scale: float | None = None) -> Header:
+    """The plain values of a keyframe. Raises ValueError where its intrinsics are no JSON."""
+    values = {
+        "robot": session.robot,
+        "session": session.name,
+        "camera_name": camera.name,
+        "frame_id": camera.frame_id,
+        "camera": None if camera.intrinsics is None else json.loads(camera.intrinsics),
+        "scale": scale,
+    }
+    return Header(values | {name: getattr(row, name) for name in _PLAIN}, row.id)
 
 
 def descriptors_of(rows: list[DescriptorRow], dim: int) -> NDArray[np.float32]:
@@ -169,12 +187,7 @@ def pose_of(content: bytes | None) -> Pose | None:
         return None
     if len(content) != POSE_BYTES:
         raise ValueError("a pose that is not of 4 x 4 numbers")
-    return np.frombuffer(content, "<f8").reshape(4, 4).astype(np.float64)
-
-
-def _camera(intrinsics: str) -> Camera:
-    values: Any = json.loads(intrinsics)
-    try:
-        return Camera(**values | {"distortion": tuple(values["distortion"])})
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"intrinsics that are none: {error}") from error
+    pose: Pose = np.frombuffer(content, "<f8").reshape(4, 4).astype(np.float64)
+    if not is_pose(pose):
+        raise ValueError("16 numbers that are no pose")
+    return pose
