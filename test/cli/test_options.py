@@ -71,7 +71,12 @@ def test_every_option_in_a_text_exists() -> None:
     for path, tree in trees("vpr_ros/sources", "vpr_ros/evaluation", "vpr_ros/recognition", "vpr_ros/map"):
         for text in texts(tree):
             for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
-                foreign = option in {"--src", "--dst", "--ros-args"}  # of rosbags-convert and ros2 run
+                foreign = option in {
+                    "--src",
+                    "--dst",
+                    "--ros-args",
+                    "--repair",
+                }  # rosbags-convert, ros2 run, vpr map check
                 assert foreign or option in OPTIONS.values(), f"{path}: {text}"
 
 
