@@ -60,7 +60,9 @@ def kill_once(path: Path, session: str, durability: str, rng: random.Random) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--durability", choices=("power", "process"), default="power")
     parser.add_argument("--seed", type=int, default=0)

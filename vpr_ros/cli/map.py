@@ -38,7 +38,7 @@ def add(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(required=True, metavar="action")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added = actions.add_parser(name, allow_abbrev=False, help=text, description=text[0].upper() + text[1:] + ".")
         added.set_defaults(run=globals()[f"_{name}"])
         return added
 
