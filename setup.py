@@ -1,6 +1,9 @@
 """Builds vpr_ros for pip and for colcon. Everything about the package is in package.xml; this only translates it."""
 
+import os
+import sys
 from glob import glob
+from pathlib import Path
 from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
@@ -22,6 +25,9 @@ PYPI_NAMES = {
     "rclpy": "ros-rclpy[fastrtps]",
     "vpr_msgs": "vpr-msgs",
 }
+HERE = Path(__file__).resolve().parent
+if (HERE / "vpr_msgs").is_dir():  # not on PyPI: `pip install '.[ros]'` builds those of this checkout
+    PYPI_NAMES["vpr_msgs"] = f"vpr-msgs @ {(HERE / 'vpr_msgs').as_uri()}"
 NOT_ON_PYPI = {"launch", "launch_ros"}  # the packages of these names there are something else
 
 package = ElementTree.parse("package.xml").getroot()
@@ -44,6 +50,19 @@ for element in package.findall("export/pip"):
     extra = element.get("extra")
     (extras.setdefault(extra, []) if extra else pip_only).extend(element.text.split())
 
+
+def require_vpr_msgs():
+    """Neither colcon nor rosdep look for packages inside of a package, so vpr_msgs is easily left out of a workspace."""
+    is_colcon = "prefix_override" in os.environ.get("PYTHONPATH", "") and {"install", "develop"} & set(sys.argv)
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    if is_colcon and not any(Path(prefix, "share/vpr_msgs/package.xml").is_file() for prefix in prefixes if prefix):
+        link = f"ln -s {HERE.name}/vpr_msgs {HERE.parent}/"
+        sys.exit(
+            f"{name} needs vpr_msgs, which is in its folder, where colcon does not look. Type this, and build again:\n\n    {link}\n"
+        )
+
+
+require_vpr_msgs()
 setup(
     name=name,
     version=package.findtext("version"),
@@ -59,6 +78,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{name}"]),
         (f"share/{name}", ["package.xml"]),
+        (f"share/{name}/environment", glob("resource/environment/*")),  # colcon.pkg names them
         (f"share/{name}/config", glob("config/*.*")),
         (f"share/{name}/config/presets", glob("config/presets/*.yaml")),
         (f"share/{name}/launch", glob("launch/*.py")),

@@ -4,11 +4,12 @@ A rig of cameras: `cameras:=front,rear image_topic:=/cam_f/image_raw,/cam_r/imag
 `ros2 launch vpr_ros vpr.launch.py --show-args` lists the arguments.
 """
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from shutil import which
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -34,6 +35,12 @@ ARGUMENTS = {  # name: (default, description)
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "rviz": ("false", "also open RViz (needs rviz2)"),
 }
+
+# launch that gets SIGTERM ends without what it started; so does one that is killed. The kernel then ends the node, which saves its map.
+END_WITH_LAUNCH = "setpriv --pdeathsig TERM" if which("setpriv") else ""
+TRUE, FALSE = ("true", "1"), ("false", "0")  # as launch reads them
+BOOLEANS = (*TRUE, *FALSE)
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal", "unset")
 
 PARAMETERS = {  # argument: the parameter that it overrides, if it is given
     "cameras": "node.cameras",
@@ -70,6 +77,7 @@ def is_compressed(image_topics):
 
 def start(context):
     argument = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    check(argument)
     given = {
         parameter: ParameterValue(LaunchConfiguration(name), value_type=bool if name == "use_sim_time" else str)
         for name, parameter in PARAMETERS.items()
@@ -89,16 +97,40 @@ def start(context):
         ],
         ros_arguments=["--log-level", argument["log_level"]],
         output="screen",
+        prefix=LaunchConfiguration("launch-prefix", default=END_WITH_LAUNCH),
     )
+    return [node, *open_rviz(argument)]
+
+
+def check(argument):
+    """Mistakes end the launch before anything is started: launch itself finds them later, and leaves a node behind."""
+    if not Path(argument["params_file"]).is_file():
+        raise ValueError(f"params_file: there is no file {argument['params_file']}")
+    allowed = {"rviz": BOOLEANS, "use_sim_time": ("", *BOOLEANS), "log_level": LOG_LEVELS}
+    for name, words in allowed.items():
+        if argument[name].lower() not in words:
+            raise ValueError(f"{name} is {argument[name]!r}, not one of {', '.join(filter(None, words))}")
+
+
+def open_rviz(argument):
+    """RViz on demand. Without rviz2 recognition goes on, and a line has what to install: a robot is not stopped for a viewer."""
+    if argument["rviz"].lower() not in TRUE:
+        return []
+    try:
+        has_rviz = Path(get_package_prefix("rviz2"), "lib/rviz2/rviz2").is_file()
+    except PackageNotFoundError:
+        has_rviz = False
+    if not has_rviz:
+        install = "sudo apt install ros-$ROS_DISTRO-rviz2"
+        return [LogInfo(msg=f"rviz:=true, but there is no rviz2 here: RViz is not opened; type: {install}")]
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         namespace=argument["namespace"],
         arguments=["-d", PathJoinSubstitution([CONFIG, "vpr.rviz"])],
         remappings=[("/vpr/markers", "vpr/markers")],  # vpr.rviz names the topic of a node without a namespace
-        condition=IfCondition(argument["rviz"]),
     )
-    return [node, rviz]
+    return [rviz]
 
 
 def generate_launch_description():

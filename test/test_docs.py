@@ -64,6 +64,8 @@ def test_files_that_are_named_exist(page: Path) -> None:
             name = name.rstrip(".,")
             if "{" in name or line.startswith('"""'):  # the name of a file that the reader is to write
                 continue
+            if name == "vpr_ros/vpr_msgs":  # from where a checkout is cloned into: src/ of a workspace
+                name = "vpr_msgs"
             where = [ROOT / folder / name for folder in ("", "docs", "vpr_ros", "training")]  # as pages shorten them
             if name.startswith("vpr_msgs/"):
                 where += [ROOT / "vpr_msgs" / kind / f"{Path(name).name}.{kind}" for kind in ("msg", "srv")]
@@ -92,14 +94,14 @@ def test_commands_and_their_options_exist(page: Path) -> None:
             if not name:
                 continue
             assert name in cli.COMMANDS, f"{page.name}: {line}"
-            action = words[2] if name == "engine" and len(words) > 2 and words[2].isalpha() else ""
+            action = words[2] if name in ("engine", "map") and len(words) > 2 and words[2].isalpha() else ""
             known = help_of(name, action) if action else help_of(name)
             for option in re.findall(r"\s(--[a-z][\w-]*)", command):
                 assert option in known or option in help_of(name), f"{page.name}: vpr {name} has no {option}: {line}"
         for module in re.findall(r"python(?:3)? -m ([\w.]+)", line):
             path = ROOT / module.replace(".", "/")
             is_module = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
-            assert is_module or module in ("venv", "pytest"), f"{page.name}: python -m {module}"
+            assert is_module or module in ("venv", "pytest", "colcon"), f"{page.name}: python -m {module}"
         for target in re.findall(r"(?:^|\s)make ([a-z-]+)", line):
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), (
                 f"{page.name}: make {target}"

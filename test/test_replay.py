@@ -15,6 +15,7 @@ from vpr_ros.bags.writer import BagWriter
 from vpr_ros.config import Config
 from vpr_ros.evaluation.ground_truth import RevisitProtocol
 from vpr_ros.evaluation.run_folder import new_folder, summary_lines
+from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.replay import replay, replay_to_folder
 from vpr_ros.rotations import pose_from_quaternion
 from vpr_ros.sources import BagSource, open_source
@@ -422,3 +423,25 @@ def test_what_cannot_be_recorded_in_is_refused_before_the_replay(
     assert run_cli("replay", bag, *options) == 2
     assert "is corrupt or no map" in capsys.readouterr().err
     assert (tmp_path / "town.vprmap").read_text() == "precious"
+
+
+def test_a_map_within_its_budget_still_closes_loops(tmp_path: Path, config: Config) -> None:
+    """Five laps of eight places, ten views of each: what is pruned are views, not places."""
+    path = tmp_path / "bag"
+    with BagWriter(path) as writer:
+        for i in range(400):
+            view = texture(i // 10 % 8, 330, 240)[:, i % 10 : i % 10 + 320]
+            writer.image("/image", (100 + i) * S, np.ascontiguousarray(view), "camera")
+    limits = {"map.max_keyframes": 60, "match.island_gap": 5, "consistency.min_hits": 2, "verification.enabled": False}
+    town = tmp_path / "town.vprmap"
+    done = replay(BagSource(path), config.with_values(limits), session="drive", map_file=town)
+    assert len(done.detector.map) <= 63
+    unlimited = replay(BagSource(path), config.with_values(limits | {"map.max_keyframes": 0}), session="drive")
+    assert len(unlimited.detector.map) == 400
+    accepted, of_all = (sum(match.accepted for match in run.matches) for run in (done, unlimited))
+    assert accepted >= 0.85 * of_all > 200  # 60 views stay of 80 that differ
+    names = done.detector.map.names
+    done.detector.map.close()
+    place_map = PlaceMap.load(town, done.detector.engine.model.id)
+    assert place_map.names == names
+    assert {place_map[ref].elapsed_ns // (10 * S) % 8 for ref in names} == set(range(8))

@@ -232,6 +232,12 @@ class MapConfig:
         "the map is whole in either case",
         choices=("power", "process"),
     )
+    max_keyframes: int = parameter(
+        0,
+        "a map that has grown past this by a twentieth loses the keyframes that add least, never the last one of a place; 0: no limit",
+        low=0,
+        high=100000000,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,10 @@ class EngineError(VprError):
     """An engine that cannot be built, loaded or run: a library that is missing or fails, a file of another machine."""
 
 
+class LibraryError(VprError):
+    """A library that everything needs is missing, too old, or built for another NumPy."""
+
+
 class MapError(VprError):
     """A map file that is missing, corrupt, of another format version or made with another model."""
 

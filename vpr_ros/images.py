@@ -18,7 +18,7 @@ from vpr_ros.calibration import Calibration, camera_for_image
 from vpr_ros.encoded_images import check_size, ended_again, ended_jpegs, is_cut_jpeg
 from vpr_ros.errors import ImageError
 from vpr_ros.files import read_regular_file
-from vpr_ros.printable import printable
+from vpr_ros.printable import on_one_line, printable
 from vpr_ros.types import Camera, Image, Mask
 
 
@@ -154,10 +154,15 @@ def decode_image(message: Any, depth: BitDepth | None = None) -> Image:
     pixels = _pixels(message, layout)
     if layout.bits == 16:
         pixels = _eight_bits(pixels, None if message.encoding == "16UC1" else depth or BitDepth())
-    if layout.doubled:
-        return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12)[::2, ::2])
-    # cvtColor always allocates; only plain rgb8 could still be a view of the message.
-    return pixels.copy() if layout.conversion is None else cv2.cvtColor(pixels, layout.conversion)
+    if layout.conversion is None:  # plain rgb8 could still be a view of the message; what cvtColor returns never is
+        return pixels.copy()
+    try:
+        if layout.doubled:
+            return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_YUV2RGB_NV12)[::2, ::2])
+        return cv2.cvtColor(pixels, layout.conversion)
+    except cv2.error as error:  # a single pixel, which OpenCV before 4.7 refuses
+        size = f"{message.encoding} image of {message.width} x {message.height} px"
+        raise ImageError(f"{size}: OpenCV {cv2.__version__} does not convert it: {on_one_line(error)}") from None
 
 
 def packed_pixels(message: Any) -> NDArray[Any]:

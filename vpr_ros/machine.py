@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,8 @@ COMPUTING_PACKAGES = (
 )  # fmt: skip
 """What figures depend on."""
 _JETPACKS = {"32": " (JetPack 4)", "35": " (JetPack 5)", "36": " (JetPack 6)", "38": " (JetPack 7)"}
+NUMPY_1_DISTRIBUTIONS = ("humble", "iron", "jazzy", "kilted")
+"""Of ROS, on Ubuntu 22.04 and 24.04: their messages, cv_bridge and OpenCV are built for NumPy 1."""
 PROCESS_S = 30.0
 """No library takes so long to import; one that does hangs."""
 
@@ -33,23 +36,11 @@ PROCESS_S = 30.0
 class ProcessFailed(Exception):
     """A process that ended badly, in one line: the error it ended with, the signal, or that it took too long."""
 
-    def fix(self, otherwise: str) -> str:
-        """What to type where a library did not import, from what it said."""
-        failure = str(self)
-        if block := re.search(r"(\S+\.so\S*): cannot allocate memory in static TLS block", failure):
-            return f"export LD_PRELOAD={block[1]}"
-        if "compiled for NumPy 1" in failure:
-            return f"pip install 'numpy<2'    # or a newer build: {otherwise}"
-        if missing := re.search(r"lib(?:GL|gthread-2\.0|SM|Xext)\.so", failure):
-            package = "libgl1" if missing[0] == "libGL.so" else "libglib2.0-0 libsm6 libxext6"
-            return f"sudo apt install {package}    # or without windows: pip install opencv-python-headless"
-        if "SIGILL" in failure:
-            return f"export OPENBLAS_CORETYPE=ARMV8    # on Jetson; elsewhere a build for an older CPU: {otherwise}"
-        return otherwise
-
 
 def numpy_complaint(text: str) -> str:
-    """In brackets, that NumPy said so of a module built for another NumPy; empty if it did not."""
+    """In brackets, that a module was built for another NumPy, as NumPy or the module itself said; empty if neither did."""
+    if re.search(r"compiled against API version|No module named 'numpy\._core'", text):
+        return " (compiled for a newer NumPy)"
     said = re.search(r"_ARRAY_API not found|compiled using NumPy 1\.x|numpy\.core\.multiarray failed", text)
     return " (compiled for NumPy 1, this is NumPy 2)" if said else ""
 
@@ -120,6 +111,51 @@ class Machine:
         """The file of a top-level module, empty if there is none. It is not imported."""
         spec = PathFinder.find_spec(module, list(self.path))
         return "" if spec is None else spec.origin or str(next(iter(spec.submodule_search_locations or ()), ""))
+
+    @property
+    def needs_numpy_1(self) -> bool:
+        """Whether what apt installed, and pip must not break, is built for NumPy 1: on Ubuntu 22.04 and 24.04."""
+        numpys = metadata.Distribution.discover(name="numpy", path=list(self.path))  # also one behind another
+        if any(numpy.version.startswith("1.") for numpy in numpys):
+            return True
+        distribution = self.environment.get("ROS_DISTRO", "")
+        return distribution in NUMPY_1_DISTRIBUTIONS and self.at(f"opt/ros/{distribution}").exists()
+
+    def pip(self, command: str) -> str:
+        """`pip COMMAND` as it has to be typed for this Python, also where Debian or Ubuntu refuse it (PEP 668)."""
+        python = Path(self.python)
+        own = shutil.which("pip", path=self.environment.get("PATH", ""))
+        pip = "pip" if own and Path(own).parent == python.parent else f"{shlex.quote(self.python)} -m pip"
+        is_managed = any(self.at("usr/lib").glob(f"python3.{self.python_version[1]}/EXTERNALLY-MANAGED"))
+        if is_managed and python.parent == Path("/usr/bin"):
+            verb, _, rest = command.partition(" ")
+            command = f"{verb} --break-system-packages {rest}"
+        return f"{pip} {command}"
+
+    def pip_install(self, *packages: str, options: str = "") -> str:
+        """The command that installs packages without bringing a NumPy that breaks what is there."""
+        wanted = [package for package in packages if not (self.needs_numpy_1 and package == "numpy")]
+        wanted += ["numpy<2"] if self.needs_numpy_1 else []
+        return self.pip(" ".join(filter(None, ["install", options, *map(shlex.quote, wanted)])))
+
+    def fix(self, failure: ProcessFailed, otherwise: str) -> str:
+        """What to type where a library did not import, from what it said."""
+        said = str(failure)
+        if block := re.search(r"(\S+\.so\S*): cannot allocate memory in static TLS block", said):
+            return f"export LD_PRELOAD={block[1]}"
+        if "compiled for NumPy 1" in said:
+            return self.pip("install 'numpy<2'") + (
+                "" if self.needs_numpy_1 else f"    # or a newer build: {otherwise}"
+            )
+        if "compiled for a newer NumPy" in said:
+            return self.pip("install -U 'numpy<2'" if self.needs_numpy_1 else "install -U numpy")
+        if missing := re.search(r"lib(?:GL|gthread-2\.0|SM|Xext)\.so", said):
+            package = "libgl1" if missing[0] == "libGL.so" else "libglib2.0-0 libsm6 libxext6"
+            windowless = self.pip_install("opencv-python-headless")
+            return f"sudo apt install {package}    # or without windows: {windowless}"
+        if "SIGILL" in said:
+            return f"export OPENBLAS_CORETYPE=ARMV8    # on Jetson; elsewhere a build for an older CPU: {otherwise}"
+        return otherwise
 
     def ask(self, function: Callable[..., Mapping[str, Any]], *arguments: str) -> dict[str, Any]:
         """What one of this package's functions returns in a process of its own. Raises ProcessFailed.

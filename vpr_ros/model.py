@@ -19,6 +19,7 @@ import onnxruntime
 
 from vpr_ros.errors import ModelError
 from vpr_ros.files import expanded
+from vpr_ros.machine import Machine
 from vpr_ros.printable import on_one_line, printable
 from vpr_ros.share import shared_files
 
@@ -121,7 +122,8 @@ def _refusal(error: Exception) -> str:
     if re.search(r"not a registered function/op|is not implemented|NOT_IMPLEMENTED|No opset import for domain", reason):
         return f"it has an operator that {here} does not know ({reason})"
     if re.search(r"opset|ir[_ ]version|operator set", reason, re.IGNORECASE):
-        return f"{here} is too old for it: pip install --upgrade onnxruntime, or export it with an older operator set ({reason})"
+        fix = Machine().pip_install("onnxruntime", options="--upgrade")
+        return f"{here} is too old for it: {fix}, or export it with an older operator set ({reason})"
     if re.search(r"alloc|out of memory", reason, re.IGNORECASE):
         return f"there is not enough memory for it ({reason})"
     return f"it is corrupt or no ONNX model; export it again with training.export ({reason})"

@@ -100,6 +100,8 @@ def replay(
                 frame = replace(frame, body_from_camera=extrinsics[frame.camera_name])
             matches.append(detector.process(frame))
             black += is_black(frame.image)
+            if detector.is_over_budget:
+                detector.prune(detector.redundant())
         except FrameOrderError:
             out_of_order += 1
             continue

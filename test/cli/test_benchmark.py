@@ -60,6 +60,23 @@ def test_a_run_leaves_a_table_three_times_and_a_plot(
     assert cv2.imread(str(made / "benchmark.png")) is not None
 
 
+def test_a_plot_that_fails_loses_nothing(
+    run: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(*_: object) -> None:
+        raise TypeError("subplots() got an unexpected\nkeyword argument")
+
+    monkeypatch.setattr(command, "write_plot", fails)
+    assert run("--precisions", "fp32", "--batches", "1") == 0
+    assert "onnxruntime" in capsys.readouterr().out
+    assert "no plot: TypeError: subplots() got an unexpected keyword argument" in caplog.text
+    assert {path.name for path in folder(tmp_path).iterdir()} == {"benchmark.json", "benchmark.md"}
+
+
 def test_what_is_asked_for_is_measured_or_has_a_reason(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

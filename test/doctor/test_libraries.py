@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 from fake_machine import assert_bad, module, package
 
 from vpr_ros.doctor import Level
-from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv, check_packages
 from vpr_ros.machine import Machine
 
 
@@ -57,14 +58,40 @@ def test_faiss_that_searches_everything_is_an_error(machine: Machine) -> None:
         machine,
         "faiss",
         "import numpy as np\n__version__ = '1.6'\n"
+        "class Index: pass\n"
         "class IndexFlatIP:\n"
         "    def __init__(self, dim): pass\n"
         "    def add(self, x): pass\n"
-        "    def search(self, x, k, params): return np.ones((1, 2)), np.array([[3, 0]])\n"
+        "    def search(self, x, k, params): return np.ones((1, 2)), np.array([[1, 0]])\n"
         "class SearchParameters:\n    def __init__(self, sel): pass\n"
-        "class IDSelectorRange:\n    def __init__(self, a, b): pass\n",
+        "IDSelectorBatch = IDSelectorNot = lambda x: x\n",
     )
-    assert_bad(check_faiss(machine), Level.ERROR, "does not search a part", "faiss-cpu>=1.7.3")
+    assert_bad(check_faiss(machine), Level.ERROR, "1.6 does not search a part", "faiss-cpu>=1.7.3")
+
+
+def test_faiss_that_cannot_search_a_part_is_an_error(machine: Machine) -> None:
+    """As 1.7.2, which Ubuntu 22.04 has: the map refuses it, and so does the doctor."""
+    here = find_spec("faiss")
+    assert here is not None
+    module(
+        machine,
+        "faiss",
+        f"import sys\nfrom importlib import util\nspec = util.spec_from_file_location('faiss', {here.origin!r}, "
+        f"submodule_search_locations={list(here.submodule_search_locations or ())!r})\n"
+        "sys.modules['faiss'] = faiss = util.module_from_spec(spec)\nspec.loader.exec_module(faiss)\n"
+        "del faiss.SearchParameters\n",
+    )
+    finding = check_faiss(machine)
+    assert_bad(finding, Level.ERROR, "cannot search a part of an index (AttributeError", "faiss-cpu>=1.7.3")
+
+
+def test_packages_of_replay(machine: Machine) -> None:
+    assert check_packages(machine).level is Level.OK
+    module(machine, "matplotlib", "raise ImportError('numpy.core.multiarray failed to import')")
+    bad = check_packages(machine)
+    assert_bad(bad, Level.ERROR, "matplotlib does not import: ImportError: numpy.core", "pip install 'numpy<2'")
+    module(machine, "matplotlib", "import no_such_module")
+    assert_bad(check_packages(machine), Level.ERROR, "No module named 'no_such_module'", "pip install no_such_module")
 
 
 def test_onnxruntime(machine: Machine) -> None:

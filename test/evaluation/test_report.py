@@ -138,6 +138,17 @@ def test_without_poses_there_is_no_trajectory(tmp_path: Path) -> None:
     assert html.count("<svg") == 1
 
 
+def test_a_plot_that_cannot_be_drawn_does_not_take_the_report_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> str:
+        raise TypeError("of another matplotlib")
+
+    monkeypatch.setattr("vpr_ros.evaluation.report.svg", fails)
+    assert page(tmp_path, FULL).count("<svg") == 0
+    assert caplog.text.count("the report lacks a plot: TypeError: of another matplotlib") == 2
+
+
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:
     nothing = evaluate([], GroundTruth(FRAMES, POSES), {})
     for metrics in (None, nothing):

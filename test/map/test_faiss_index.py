@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import faiss
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vpr_ros.errors import LibraryError
 from vpr_ros.map.index.base import Selection
-from vpr_ros.map.index.faiss_index import FaissIndex
+from vpr_ros.map.index.faiss_index import FaissIndex, why_refused
 
 
 def unit(rng: np.random.Generator, count: int, dim: int) -> np.ndarray:
@@ -42,3 +45,25 @@ def test_recent_keyframes_cannot_starve_an_older_match() -> None:
     assert found[0].key == 7
     assert len(found) == 20
     assert all(hit.key < 200 for hit in found)
+
+
+def test_a_faiss_that_cannot_search_a_part_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not by an exception at the first frame with a keyframe that is too recent."""
+    why_refused.cache_clear()
+    monkeypatch.delattr(faiss, "SearchParameters")
+    with pytest.raises(LibraryError, match=r"faiss .* cannot search a part of an index \(.*; type: .*faiss-cpu>=1.7.3"):
+        FaissIndex(4)
+    why_refused.cache_clear()
+
+
+@given(st.integers(1, 30), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_what_is_removed_is_not_found_and_the_rest_keeps_its_keys(count: int, share: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    database, query, keys = unit(rng, count, 5), unit(rng, 1, 5)[0], rng.choice(10**12, count, replace=False)
+    index = FaissIndex(5)
+    index.add(keys, database)
+    gone = keys[rng.random(count) < share]
+    index.remove(np.append(gone, 10**13))  # a key that nobody has, too
+    index.add(np.array([10**14]), -query[None])
+    left = [i for i in np.argsort(-(database @ query)) if keys[i] not in gone]
+    assert [hit.key for hit in index.search(query, count + 1)] == [*keys[left], 10**14]

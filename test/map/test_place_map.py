@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from small_maps import CAMERA, assert_same_keyframes, name, some_map
 
 from vpr_ros.errors import MapError
-from vpr_ros.map.place_map import DRIVE_MOMENTS, PlaceMap
+from vpr_ros.map.place_map import PlaceMap
+from vpr_ros.map.pruning import Plan
+from vpr_ros.map.rows import DRIVE_MOMENTS
 from vpr_ros.types import Keyframe, KeyframeRef, Thumbnail
 
 
@@ -222,7 +224,7 @@ def test_maps_are_merged_once() -> None:
 def test_what_stands_for_a_keyframe_has_its_links() -> None:
     place_map = of_sessions(*"aaa")
     first, second, third = (place_map._key(ref) for ref in place_map.names)
-    place_map.merge({second: first})
+    place_map.merge(Plan({second: first}))
     assert len(place_map) == 2
     assert place_map.links == [(place_map._ref(first), place_map._ref(third))]
 
@@ -235,8 +237,7 @@ def test_a_map_is_pruned_to_what_it_may_keep(tmp_path: Path) -> None:
         angle = np.radians(6.0 * i)
         place_map.add(Keyframe(KeyframeRef("", "s", i), np.array([np.cos(angle), np.sin(angle)], np.float32)))
     spared = place_map.names[10:14]
-    removed = place_map.redundant(keep=30, gap=5, spared=spared)
-    place_map.merge(removed)
+    place_map.merge(place_map.redundant(keep=30, gap=5, spared=spared))
     assert len(place_map) == 30
     assert set(spared) <= set(place_map.names)
     kept = [ref.id for ref in place_map.names]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpr_ros.map.pruning import final, redundant
+from vpr_ros.map.pruning import redundant
 from vpr_ros.map.rows import DRIVE_MOMENTS
 
 GAP = 2
@@ -23,13 +23,13 @@ def angles(*degrees: float) -> np.ndarray:
 def test_what_another_shows_as_well_goes_first() -> None:
     keys, moments = np.array([1, 2, 3, 4]), np.array([0, 1, 2, 3])
     looks = angles(0, 40, 41, 90)
-    assert redundant(keys, moments, looks, [], excess=1, gap=1) in ({2: 3}, {3: 2})
-    assert redundant(keys, moments, looks, [], excess=0, gap=1) == {}
+    assert redundant(keys, moments, looks, [], excess=1, gap=1).removed in ({2: 3}, {3: 2})
+    assert redundant(keys, moments, looks, [], excess=0, gap=1).removed == {}
 
 
 def test_another_place_never_stands_for_it_however_similar() -> None:
     keys, moments = np.arange(1, 22), np.arange(21)
-    removed = redundant(keys, moments, angles(*[0.0] * 21), [], excess=21, gap=GAP)
+    removed = redundant(keys, moments, angles(*[0.0] * 21), [], excess=21, gap=GAP).removed
     assert removed
     assert all(abs(moments[key - 1] - moments[instead - 1]) <= GAP for key, instead in removed.items())
 
@@ -46,8 +46,9 @@ def test_a_place_at_night_is_not_redundant() -> None:
     middle = [1, 4, 7, 10, 13]
     links = [(1, other) for other in middle[1:]]
     arguments = (np.arange(15), np.array(moments), np.array(looks, np.float32), links)
-    assert set(redundant(*arguments, excess=3, gap=0)) < {1, 4, 7, 10}
-    assert len(redundant(*arguments, excess=15, gap=0)) == 4
+    assert set(redundant(*arguments, excess=3, gap=0).removed) < {1, 4, 7, 10}
+    plan = redundant(*arguments, excess=15, gap=0)
+    assert len(plan.removed) == len(plan.released) == 4
 
 
 @st.composite
@@ -66,8 +67,8 @@ def test_the_last_keyframe_of_a_place_always_stays(
     drawn: tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, int]]], excess: int
 ) -> None:
     keys, moments, looks, links = drawn
-    removed = redundant(keys, moments, looks, links, excess, GAP)
-    assert len(removed) <= excess
+    plan = redundant(keys, moments, looks, links, excess=excess, gap=GAP)
+    assert len(plan.removed) <= excess
     near = {
         key: set(keys[np.abs(moments - moment) <= GAP].tolist())
         for key, moment in zip(keys.tolist(), moments, strict=True)
@@ -82,18 +83,20 @@ def test_the_last_keyframe_of_a_place_always_stays(
             one in near[a] and other in near[b] for spot in spots for a in spot for b in spot - {a}
         )
 
-    kept = set(keys.tolist()) - removed.keys()
-    for key, instead in removed.items():
+    kept = set(keys.tolist()) - plan.removed.keys()
+    for key, instead in plan.removed.items():
         assert is_same_place(key, instead)
-        assert any(is_same_place(key, other) for other in kept)
-        assert final(removed, key) in kept
-    everything = redundant(keys, moments, looks, links, len(keys), GAP)
-    assert list(everything)[: len(removed)] == list(removed), "a smaller budget goes on where a larger one stopped"
+        assert plan.final(key) in kept
+    for key, moment in zip(keys.tolist(), moments.tolist(), strict=True):
+        assert near[key] & kept or moment in plan.released
+    smaller = redundant(keys, moments, looks, links, excess=excess // 2, gap=GAP)
+    assert list(plan.removed.items())[: len(smaller.removed)] == list(smaller.removed.items())
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_to_do(count: int) -> None:
-    assert redundant(np.arange(count), np.arange(count), np.ones((count, 1), np.float32), [], 5, GAP) == {}
+    plan = redundant(np.arange(count), np.arange(count), np.ones((count, 1), np.float32), [], excess=5, gap=GAP)
+    assert not plan.removed
 
 
 def test_many_prunings_lose_no_more_places_than_one() -> None:
@@ -105,8 +108,43 @@ def test_many_prunings_lose_no_more_places_than_one() -> None:
         unit(np.ones((200, 4)) + 0.1 * rng.normal(size=(200, 4))),
     )
     for _ in range(20):
-        removed = redundant(keys, moments, looks, [], excess=15, gap=GAP)
+        removed = redundant(keys, moments, looks, [], excess=15, gap=GAP).removed
         stays = ~np.isin(keys, list(removed))
         keys, moments, looks = keys[stays], moments[stays], looks[stays]
     assert len(keys) < 80
     assert max(np.min(np.abs(moments - moment)) for moment in np.arange(200) + 10**12) <= GAP
+
+
+def test_endless_laps_fit_into_a_budget_and_no_place_is_lost() -> None:
+    """A robot that goes round one block: thirty laps of forty moments in one drive, each linked with the lap before, pruned as it goes."""
+    rng = np.random.default_rng(0)
+    places = unit(rng.normal(size=(40, 16)))
+    keys, moments, looks = np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 16), np.float32)
+    links: list[tuple[int, int]] = []
+    released: list[int] = []
+    place_of: dict[int, int] = {}
+    for n in range(1200):
+        key, look = n + 1, unit(places[[n % 40]] + 0.05 * rng.normal(size=(1, 16)))
+        seen = [other for other in keys.tolist()[:-10] if place_of[other] == n % 40]
+        keys, moments = np.append(keys, key), np.append(moments, DRIVE_MOMENTS + n)
+        looks, place_of[key] = np.concatenate([looks, look]), n % 40
+        links += [(seen[-1], key)] if seen else []
+        if len(keys) > 66:
+            plan = redundant(
+                keys,
+                moments,
+                looks,
+                links,
+                excess=len(keys) - 60,
+                gap=GAP,
+                released=released,
+                spared=keys[-15:].tolist(),
+            )
+            stays = ~np.isin(keys, list(plan.removed))
+            keys, moments, looks = keys[stays], moments[stays], looks[stays]
+            released += plan.released
+            links = [(plan.final(a), plan.final(b)) for a, b in links]
+            links = [(a, b) for a, b in dict.fromkeys(links) if a != b]
+    assert len(keys) <= 66
+    gaps = np.diff(sorted({place_of[key] for key in keys.tolist()}), append=40)
+    assert max(gaps) <= 2 * GAP + 1

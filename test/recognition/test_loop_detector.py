@@ -27,7 +27,7 @@ from vpr_ros.engines.backend import Engine
 from vpr_ros.engines.describe import describe_image, describe_image_with_mask
 from vpr_ros.engines.open import open_reference
 from vpr_ros.errors import ConfigError, FrameOrderError, ModelError
-from vpr_ros.map.place_map import DRIVE_MOMENTS
+from vpr_ros.map.rows import DRIVE_MOMENTS
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.types import Camera, Frame, MatchStatus, PlaceMatch

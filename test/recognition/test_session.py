@@ -9,7 +9,7 @@ from vpr_ros.config import SessionConfig
 from vpr_ros.errors import FrameOrderError
 from vpr_ros.recognition.matching import Now
 from vpr_ros.recognition.session import Session
-from vpr_ros.types import Descriptor, Frame, KeyframeRef
+from vpr_ros.types import Descriptor, Frame, KeyframeRef, Thumbnail
 
 S = 10**9
 CONFIG = SessionConfig()
@@ -97,3 +97,19 @@ def test_a_keyframe_and_its_neighbours_whatever_their_ids() -> None:
     assert [k.ref.id for k in session.around(refs[3])] == [7, 40, 7]
     assert session.around(replace(refs[0], session="yesterday")) == []
     assert session.around(replace(refs[0], robot="other")) == []
+
+
+def test_a_long_drive_keeps_its_newest_keyframes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without their pictures: a day's drive would fill the memory."""
+    monkeypatch.setattr("vpr_ros.recognition.session.KEPT_KEYFRAMES", 10)
+    session, _ = started()
+    refs = []
+    for i in range(95):
+        ref, now = KeyframeRef("", "day", i), follow(session, float(i))
+        session.remember(now.keyframe(ref, frame(i), A, Thumbnail(b"jpeg", 1.0)), 0.5)
+        refs.append(ref)
+        assert min(len(refs), 10) <= len(session.keyframes) <= 20
+        assert [keyframe.ref for keyframe in session.keyframes] == refs[-len(session.keyframes) :]
+    assert all(keyframe.thumbnail is None for keyframe in session.keyframes)
+    assert [keyframe.ref for keyframe in session.around(refs[-2])] == [refs[-2], *refs[-3:]]
+    assert session.around(refs[0]) == []

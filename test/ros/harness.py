@@ -45,7 +45,11 @@ class NodeUnderTest:
         parameters: dict[str, object],
         remaps: dict[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "vpr_ros.ros.vpr_node"),
+        before: str = "",
     ) -> None:
+        """`before`: code that the process runs first, to break something."""
+        if before:
+            command = (sys.executable, "-c", f"{before}\nfrom vpr_ros.ros.vpr_node import main\nmain()")
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
         command = [*command, "--ros-args", *arguments]

@@ -15,7 +15,7 @@ from vpr_msgs.srv import LoadMap, SaveMap
 from vpr_ros.ros.messages import time_msg
 
 S = 10**9
-WARN = b"\x01"
+WARN, ERROR = b"\x01", b"\x02"
 
 
 def view(place: int) -> np.ndarray:
@@ -40,6 +40,24 @@ def test_the_topics_are_logged_and_silence_once(parameters: dict[str, object]) -
         wait_until(lambda: "no image on /image for" in node.text, what=node.text)
         node.ears.send_and_wait(view(0), 100 * S)
         assert node.text.count("no image on /image for") == 1
+
+
+def test_a_node_whose_every_frame_fails_is_not_well(parameters: dict[str, object]) -> None:
+    """A library that breaks at the first search, say: what is received is not what is answered."""
+    program = (
+        "import vpr_ros.map.index.faiss_index as index\n"
+        "def fails(*_): raise RuntimeError('no such function')\n"
+        "index.why_refused(); index._search = fails"
+    )
+    with NodeUnderTest(parameters, before=program) as node:
+        sent = iter(range(10**6))
+
+        def is_told() -> bool:
+            node.ears.send(view(0), (100 + next(sent)) * S)
+            found = node.ears.diagnostics.get("vpr: stream")
+            return found is not None and found.level == ERROR and "a frame failed: RuntimeError" in found.message
+
+        wait_until(is_told, what=node.text)
 
 
 def test_black_images(node: NodeUnderTest) -> None:

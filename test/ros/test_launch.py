@@ -3,10 +3,14 @@
 import ast
 import json
 import runpy
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from shutil import which
 from typing import Any
 
 import pytest
@@ -101,15 +105,19 @@ def test_imports_only_what_every_ros_has() -> None:
     }
     assert imported == {
         "launch.LaunchDescription",
+        "ament_index_python.packages.PackageNotFoundError",
+        "ament_index_python.packages.get_package_prefix",
         "launch.actions.DeclareLaunchArgument",
+        "launch.actions.LogInfo",
         "launch.actions.OpaqueFunction",
-        "launch.conditions.IfCondition",
         "launch.substitutions.LaunchConfiguration",
         "launch.substitutions.PathJoinSubstitution",
         "launch_ros.actions.Node",
         "launch_ros.parameter_descriptions.ParameterValue",
         "launch_ros.substitutions.FindPackageShare",
+        "pathlib.Path",
         "pathlib.PurePosixPath",
+        "shutil.which",
     }
 
 
@@ -123,12 +131,9 @@ Launch = Callable[..., dict[str, Start]]
 
 
 @pytest.fixture
-def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
-    """Launches with the given arguments and returns how each program was started."""
+def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation whose programs write down how they were started."""
     pytest.importorskip("launch_ros", reason="ROS 2 launch is not installed; it is not on PyPI")
-    from launch import LaunchDescription, LaunchService
-    from launch.actions import SetLaunchConfiguration
-
     programs = [tmp_path / "lib/vpr_ros/vpr_node", tmp_path / "lib/rviz2/rviz2"]
     for program in programs:
         program.parent.mkdir(parents=True)
@@ -142,14 +147,23 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
 
-    def launch(**arguments: str) -> dict[str, Start]:
+    return tmp_path
+
+
+@pytest.fixture
+def launched(prefix: Path) -> Launch:
+    """Launches with the given arguments and returns how each program was started; `status` is launch's own."""
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import SetLaunchConfiguration
+
+    def launch(status: int = 0, **arguments: str) -> dict[str, Start]:
         description = runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]()
         given = [SetLaunchConfiguration(name, value) for name, value in arguments.items()]
         service = LaunchService()
         service.include_launch_description(LaunchDescription([*given, description]))
-        assert service.run() == 0
+        assert service.run() == status
         started = {}
-        for report in tmp_path.glob("lib/*/*.json"):
+        for report in prefix.glob("lib/*/*.json"):
             start = json.loads(report.read_text())
             trees = [tree["ros__parameters"] for text in start["parameters"] for tree in yaml.safe_load(text).values()]
             started[report.stem] = Start(start["arguments"], {k: v for tree in trees for k, v in flatten(tree)})
@@ -208,3 +222,70 @@ def test_a_rig(launched: Launch) -> None:
     assert node.parameters == Config().flat() | {"node.cameras": "front,rear"}
     assert {"front/image:=/f/image_raw", "rear/image/compressed:=/r/image_raw/compressed"} <= set(node.arguments)
     assert {"front/camera_info:=/f/camera_info", "odom:=odom"} <= set(node.arguments)
+
+
+@pytest.mark.parametrize("gone", ["package", "program"])
+def test_without_rviz2_recognition_goes_on(launched: Launch, prefix: Path, gone: str) -> None:
+    if gone == "package":
+        (prefix / "share/ament_index/resource_index/packages/rviz2").unlink()
+    (prefix / "lib/rviz2/rviz2").unlink()
+    assert set(launched(rviz="true")) == {"vpr_node"}
+    assert set(launched(rviz="False")) == {"vpr_node"}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"params_file": "/nowhere.yaml"},
+        {"rviz": "maybe"},
+        {"use_sim_time": "maybe"},
+        {"log_level": "loud"},
+        {"cameras": "front,rear", "image_topic": "/one"},
+    ],
+    ids=str,
+)
+def test_a_mistake_ends_the_launch_before_anything_is_started(launched: Launch, mistake: dict[str, str]) -> None:
+    assert launched(status=1, **mistake) == {}
+
+
+LAUNCH = """
+import runpy, sys
+from launch import LaunchService
+service = LaunchService()
+service.include_launch_description(runpy.run_path(sys.argv[1])["generate_launch_description"]())
+print("launching", flush=True)
+sys.exit(service.run())
+"""
+WAITS = """#!{python}
+import os, pathlib, time
+pathlib.Path(__file__).with_suffix(".pid").write_text(str(os.getpid()))
+while True:
+    time.sleep(0.1)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(which("setpriv") is None, reason="no setpriv (util-linux) here")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("is_started", [False, True], ids=["while launching", "while it runs"])
+def test_a_signal_leaves_nothing_behind(prefix: Path, number: signal.Signals, is_started: bool) -> None:
+    node = prefix / "lib/vpr_ros/vpr_node"
+    node.write_text(WAITS.format(python=sys.executable))
+    pid = node.with_suffix(".pid")
+    launch = subprocess.Popen([sys.executable, "-c", LAUNCH, str(LAUNCH_FILE)], stdout=subprocess.PIPE, text=True)
+    assert launch.stdout is not None
+    assert launch.stdout.readline() == "launching\n"
+    while is_started and not (pid.exists() and pid.read_text()):
+        assert launch.poll() is None
+        time.sleep(0.05)
+    while launch.poll() is None:  # again, as a user does: launch may lose one that comes while it sets up its handlers
+        launch.send_signal(number)
+        time.sleep(0.5)
+    while pid.exists() and pid.read_text() and is_running(int(pid.read_text())):
+        time.sleep(0.05)  # to the end of the test's time, if it is left behind

@@ -106,3 +106,15 @@ def test_the_map_that_is_recorded_is_loaded_and_saved_in_place(parameters: dict[
         assert node.ears.call(LoadMap, "/vpr/load_map", name="town").message.startswith("loaded 3 keyframes")
         drive(node, range(1, 2), start_s=300)
         assert node.ears.matches[-1].accepted
+
+
+def test_a_map_is_pruned_while_the_node_drives(
+    parameters: dict[str, object], tmp_path: Path, grid_model_path: Path
+) -> None:
+    limits = {"map.max_keyframes": 20, "match.island_gap": 5, "verification.enabled": False}
+    with NodeUnderTest(parameters | {"node.map": "town"} | limits) as node:
+        for i in range(30):
+            node.ears.send_and_wait(view(i % 3), (100 + i) * S)
+        wait_until(lambda: "pruned the map by" in node.text, what=node.text)
+        assert node.ears.send_and_wait(view(1), 140 * S).accepted
+    assert len(stored(tmp_path / "maps" / "town.vprmap", grid_model_path)) < 30

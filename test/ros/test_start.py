@@ -35,6 +35,27 @@ def test_a_mistake_is_one_line(arguments: list[str], reason: str) -> None:
     assert any(reason in line and " at /" not in line for line in said.splitlines() if "[rcl]" not in line), said
 
 
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("import faiss; del faiss.SearchParameters", "cannot search a part of an index"),
+        ("import sys; sys.modules['vpr_msgs'] = None", "vpr_msgs does not import: "),
+        ("import sys; sys.modules['faiss'] = None", "faiss does not import: "),
+    ],
+)
+def test_a_library_that_does_not_work_is_one_line(before: str, reason: str) -> None:
+    """Before any image comes: a node that fails at every frame looks alive."""
+    program = f"{before}\nfrom vpr_ros.ros.start import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *START[3:]], capture_output=True, text=True, timeout=250, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in said
+    line = next(line for line in said.splitlines() if reason in line)
+    assert "; type: " in line
+
+
 def test_a_file_that_is_no_yaml(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("/**:\n ros__parameters:\n  match:\n   min_similarity: [0.4\n")

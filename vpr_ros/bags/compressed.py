@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from vpr_ros.errors import SourceError
+from vpr_ros.machine import Machine
 
 try:
     import zstandard
@@ -109,7 +110,7 @@ class UnpackedFiles:
 
 def _unpack_file(path: Path, folder: Path) -> tuple[Path, str]:
     if not HAS_ZSTD:
-        raise SourceError(f"{path}: to read a compressed file, pip install mcap")
+        raise SourceError(f"{path}: to read a compressed file, {Machine().pip_install('mcap')}")
     target = folder / path.stem
     room = int(shutil.disk_usage(folder).free * _FREE_SHARE)
     written, problem = 0, ""

@@ -18,6 +18,7 @@ import apsw
 from vpr_ros.bags.base import Message, Topic, one_line
 from vpr_ros.bags.compressed import MAX_UNPACKED_BYTES, unpacked
 from vpr_ros.errors import SourceError
+from vpr_ros.machine import Machine
 
 try:
     import lz4.frame
@@ -104,7 +105,7 @@ class ScannedMcap:
     def __init__(self, path: Path) -> None:
         """Raises SourceError where there is no message."""
         if not HAS_MCAP:
-            raise SourceError(f"{path}: to read an .mcap without its index, pip install mcap")
+            raise SourceError(f"{path}: to read an .mcap without its index, {Machine().pip_install('mcap')}")
         self.name = path.name
         self._path = path
         with path.open("rb") as file:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import vpr_ros
 from vpr_ros.errors import VprError
+from vpr_ros.imports import IMPORT_FAILURES, import_failure
 from vpr_ros.printable import PrintableFormatter, printable
 
 COMMANDS = {
@@ -27,7 +28,11 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `vpr`: exit status 0, 2 with a one-line reason for a user's mistake, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments).parse_args(arguments)
+    try:
+        parser = _parser(arguments)
+    except IMPORT_FAILURES as error:
+        _refuse(import_failure(error))
+    options = parser.parse_args(arguments)
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 from dataclasses import replace
 from datetime import datetime
@@ -25,7 +26,10 @@ from vpr_ros.evaluation.run_folder import new_folder
 from vpr_ros.files import whole_file
 from vpr_ros.machine import Machine
 from vpr_ros.model import PlaceModel
+from vpr_ros.printable import on_one_line
 from vpr_ros.sources.sample import images_of
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -141,8 +145,13 @@ def _finish(folder: Path, table: Table) -> int:
     if not table.measured:
         print(f"\nnothing was measured; {folder}")
         return 1
-    write_plot(table, folder / "benchmark.png")
-    print(f"\n{folder}: benchmark.json, benchmark.md, benchmark.png")
+    files = "benchmark.json, benchmark.md"
+    try:
+        write_plot(table, folder / "benchmark.png")
+        files += ", benchmark.png"
+    except Exception as error:  # of a matplotlib that we have not tried: the table is what was measured
+        logger.warning("no plot: %s", on_one_line(f"{type(error).__name__}: {error}"))
+    print(f"\n{folder}: {files}")
     return int(any(row.failed for row in table.rows))
 
 

@@ -153,13 +153,14 @@ def _prune(options: argparse.Namespace) -> int:
         raise MapError("--keyframes: at least 1 stays")
     with _open(options.map, recording=not options.dry_run) as place_map:
         before = len(place_map)
-        removed = place_map.redundant(options.keyframes, Config().match.island_gap)
+        plan = place_map.redundant(options.keyframes, Config().match.island_gap)
+        count = len(plan.removed)
         if options.dry_run:
-            print(f"{len(removed)} of {before} keyframes would be removed")
+            print(f"{count} of {before} keyframes would be removed")
         else:
-            place_map.merge(removed)
+            place_map.merge(plan)
             place_map.shrink()
-            print(f"removed {len(removed)} of {before} keyframes; {len(place_map)} are left")
-        if before - len(removed) > options.keyframes:
+            print(f"removed {count} of {before} keyframes; {len(place_map)} are left")
+        if before - count > options.keyframes:
             print("more would be the last ones of their place")
     return 0

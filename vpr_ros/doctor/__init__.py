@@ -15,7 +15,7 @@ from vpr_ros.doctor.cv_bridge import check_image_decoder
 from vpr_ros.doctor.dds import check_dds_profile, check_discovery, check_receive_buffer, check_shared_memory
 from vpr_ros.doctor.finding import Finding, Level, summary
 from vpr_ros.doctor.gpu import check_cuda, check_tensorrt, check_tensorrt_rtx
-from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv
+from vpr_ros.doctor.libraries import check_faiss, check_onnxruntime, check_opencv, check_packages
 from vpr_ros.doctor.model_files import check_engines, check_map, check_model
 from vpr_ros.doctor.python_and_ros import check_python, check_ros
 from vpr_ros.doctor.resources import check_cpu, check_folder, check_memory
@@ -48,6 +48,7 @@ def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Ca
         "opencv": lambda: check_opencv(machine),
         "faiss": lambda: check_faiss(machine),
         "onnxruntime": lambda: check_onnxruntime(machine, config.engine.backend),
+        "packages": lambda: check_packages(machine),
         "cuda": lambda: check_cuda(machine),
         "tensorrt": lambda: check_tensorrt(machine),
         "tensorrt_rtx": lambda: check_tensorrt_rtx(machine, config.engine.backend),

@@ -38,7 +38,7 @@ def probe_cv_bridge(machine: Machine) -> CvBridgeProbe:
     try:
         facts = machine.ask(cv_bridge_facts)
     except ProcessFailed as failure:
-        fault, fix = str(failure), failure.fix(REINSTALL)
+        fault, fix = str(failure), machine.fix(failure, REINSTALL)
     else:
         # NumPy reports a module of another ABI and goes on: its conversions fail one by one, or write where they should not
         complaint = numpy_complaint(facts["stderr"])
@@ -48,7 +48,7 @@ def probe_cv_bridge(machine: Machine) -> CvBridgeProbe:
     numpy = machine.installed(["numpy"]).get("numpy", "?")
     is_numpy = "compiled for NumPy 1" in fault or ("crashed" in fault and not numpy.startswith("1."))
     fault = f"cv_bridge {version} does not work with NumPy {numpy}: {fault}"
-    return CvBridgeProbe(True, version, (), fault, "pip install 'numpy<2'" if is_numpy else fix)
+    return CvBridgeProbe(True, version, (), fault, machine.pip("install 'numpy<2'") if is_numpy else fix)
 
 
 def cv_bridge_facts() -> dict[str, Any]:

@@ -55,7 +55,7 @@ def check_tensorrt(machine: Machine) -> Finding:
     pycuda = packages.pop("pycuda", "")
     listed = ", ".join(f"{name} {version}" for name, version in packages.items())
     said = f"{listed or 'TensorRT is not installed'}, {f'pycuda {pycuda}' if pycuda else 'no pycuda'}"
-    install = "pip install tensorrt pycuda"
+    install = machine.pip_install("tensorrt", "pycuda")
     if machine.is_jetson:
         install = "sudo apt install python3-libnvinfer    # and a venv made with --system-site-packages"
     if not packages and not machine.where("tensorrt"):
@@ -65,11 +65,11 @@ def check_tensorrt(machine: Machine) -> Finding:
     try:
         facts = machine.ask(tensorrt_facts)
     except ProcessFailed as failure:
-        return Finding("tensorrt", Level.WARNING, f"{said}: {failure}", failure.fix(install))
+        return Finding("tensorrt", Level.WARNING, f"{said}: {failure}", machine.fix(failure, install))
     if not facts["devices"]:
         return Finding("tensorrt", Level.OK, f"{said}; not imported, there is no GPU that answers")
     if "pycuda" in facts:
-        return Finding("tensorrt", Level.WARNING, f"{said}: {facts['pycuda']}", "pip install pycuda")
+        return Finding("tensorrt", Level.WARNING, f"{said}: {facts['pycuda']}", machine.pip_install("pycuda"))
     return Finding("tensorrt", Level.OK, f"{said}; imports as {facts['tensorrt']}")
 
 
@@ -86,7 +86,7 @@ def tensorrt_facts() -> dict[str, Any]:
 def check_tensorrt_rtx(machine: Machine, backend: str = "auto") -> Finding:
     """TensorRT for RTX: does it import, and is this GPU one of those that it supports? `backend`: engine.backend."""
     is_wanted = backend == "tensorrt_rtx"
-    install = "pip install tensorrt-rtx-cu13    # or tensorrt-rtx-cu12 for a driver of CUDA 12"
+    install = f"{machine.pip_install('tensorrt-rtx-cu13')}    # or tensorrt-rtx-cu12 for a driver of CUDA 12"
     other = "--set engine.backend=auto    # TensorRT for RTX is for desktop GPUs from RTX 20 on"
     if not machine.where("tensorrt_rtx"):
         said = "TensorRT for RTX is not installed"
@@ -97,7 +97,7 @@ def check_tensorrt_rtx(machine: Machine, backend: str = "auto") -> Finding:
     try:
         facts = machine.ask(tensorrt_rtx_facts)
     except ProcessFailed as failure:
-        return Finding("tensorrt_rtx", Level.WARNING, f"does not work: {failure}", failure.fix(install))
+        return Finding("tensorrt_rtx", Level.WARNING, f"does not work: {failure}", machine.fix(failure, install))
     said = f"{facts['version']}, supports {', '.join(facts['capabilities'])}"
     if not facts["devices"]:
         return Finding("tensorrt_rtx", Level.OK, f"{said}; there is no GPU that answers: it builds for others only")
@@ -106,7 +106,7 @@ def check_tensorrt_rtx(machine: Machine, backend: str = "auto") -> Finding:
         said = f"{said}, not this GPU ({device})"
         return Finding("tensorrt_rtx", *((Level.WARNING, said, other) if is_wanted else (Level.OK, said)))
     if "pycuda" in facts:
-        return Finding("tensorrt_rtx", Level.WARNING, f"{said}; {facts['pycuda']}", "pip install pycuda")
+        return Finding("tensorrt_rtx", Level.WARNING, f"{said}; {facts['pycuda']}", machine.pip_install("pycuda"))
     return Finding("tensorrt_rtx", Level.OK, f"{said}, also this GPU ({device})")
 
 

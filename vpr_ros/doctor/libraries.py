@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 from vpr_ros.doctor.finding import Finding, Level
+from vpr_ros.imports import IMPORT_FAILURES, import_failure
 from vpr_ros.machine import Machine, ProcessFailed
+from vpr_ros.map.index import FAISS
 
 OPENCV_PACKAGES = (
     "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless",
@@ -14,22 +17,24 @@ OPENCV_PACKAGES = (
 ONNXRUNTIME_PACKAGES = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-training",
 )  # fmt: skip
+PACKAGES = ("matplotlib.figure", "jinja2", "rosbags.highlevel", "tqdm", "yaml")
 PROVIDERS = {"onnxruntime_cuda": "CUDAExecutionProvider", "onnxruntime_tensorrt": "TensorrtExecutionProvider"}
 
 
 def check_opencv(machine: Machine) -> Finding:
     """One OpenCV, that works with this NumPy, and has what verification uses."""
     packages = machine.installed(OPENCV_PACKAGES)
-    reinstall = "pip install --force-reinstall opencv-python-headless"
+    reinstall = machine.pip_install("opencv-python-headless", options="--force-reinstall")
     if packages:
-        reinstall = f"pip uninstall -y {' '.join(packages)} && {reinstall}"
+        uninstall = machine.pip(f"uninstall -y {' '.join(packages)}")
+        reinstall = f"{uninstall} && {reinstall}"
     several = len(packages) > 1
     listed = " and ".join(f"{name} {version}" for name, version in packages.items())
     try:
         facts = machine.ask(opencv_facts)
     except ProcessFailed as failure:
         found = f"does not work: {failure}" + (f"; {listed} are installed over one another" if several else "")
-        return Finding("opencv", Level.ERROR, found, reinstall if several else failure.fix(reinstall))
+        return Finding("opencv", Level.ERROR, found, reinstall if several else machine.fix(failure, reinstall))
     said = f"{facts['version']}, {Path(facts['file']).parent}"
     if facts["missing"]:
         return Finding("opencv", Level.ERROR, f"{said}: has no {', '.join(facts['missing'])}", reinstall)
@@ -51,29 +56,47 @@ def opencv_facts() -> dict[str, Any]:
 
 def check_faiss(machine: Machine) -> Finding:
     """Does it import and search?"""
-    install = "pip install --force-reinstall faiss-cpu"
+    install = machine.pip_install(FAISS, options="--force-reinstall")
     try:
         facts = machine.ask(faiss_facts)
     except ProcessFailed as failure:
-        return Finding("faiss", Level.ERROR, f"does not work: {failure}", failure.fix(install))
-    if not facts["searches"]:
-        found = f"{facts['version']} does not search a part of an index"
-        return Finding("faiss", Level.ERROR, found, "pip install -U 'faiss-cpu>=1.7.3'")
+        return Finding("faiss", Level.ERROR, f"does not work: {failure}", machine.fix(failure, install))
+    if facts["refused"]:
+        return Finding("faiss", Level.ERROR, facts["refused"], machine.pip_install(FAISS))
     flavours = [word for word in facts["options"].split() if word.startswith(("AVX", "NEON", "SVE", "GENERIC"))]
     return Finding("faiss", Level.OK, facts["version"] + (f", {' '.join(flavours)}" if flavours else ""))
 
 
 def faiss_facts() -> dict[str, Any]:
-    """Version, CPU flavour, and that it searches a part of an index, as the map does."""
+    """Version, CPU flavour, and why the map refuses it; "" if it does not."""
     import faiss
-    import numpy as np
 
-    index = faiss.IndexFlatIP(4)
-    index.add(np.eye(4, dtype=np.float32))
-    only = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, 2))
-    found = index.search(np.eye(4, dtype=np.float32)[3:], 2, params=only)[1]
+    from vpr_ros.map.index.faiss_index import why_refused
+
     options = faiss.get_compile_options() if hasattr(faiss, "get_compile_options") else ""
-    return {"version": faiss.__version__, "options": options, "searches": sorted(found[0].tolist()) == [0, 1]}
+    return {"version": faiss.__version__, "options": options, "refused": why_refused()}
+
+
+def check_packages(machine: Machine) -> Finding:
+    """Do the others import that `vpr replay` and its report need?"""
+    try:
+        facts = machine.ask(package_facts)
+    except ProcessFailed as failure:
+        return Finding("packages", Level.ERROR, f"do not work: {failure}", machine.fix(failure, "vpr replay --help"))
+    if facts["fault"]:
+        found, _, fix = facts["fault"].partition("; type: ")
+        return Finding("packages", Level.ERROR, found, fix)
+    return Finding("packages", Level.OK, f"{', '.join(name.partition('.')[0] for name in PACKAGES)} import")
+
+
+def package_facts() -> dict[str, Any]:
+    """`fault`: which of `PACKAGES` does not import, why, and what to type; "" if all do."""
+    for package in PACKAGES:
+        try:
+            importlib.import_module(package)
+        except IMPORT_FAILURES as error:
+            return {"fault": import_failure(error)}
+    return {"fault": ""}
 
 
 def check_onnxruntime(machine: Machine, backend: str = "auto") -> Finding:
@@ -82,16 +105,17 @@ def check_onnxruntime(machine: Machine, backend: str = "auto") -> Finding:
     try:
         facts = machine.ask(onnxruntime_facts)
     except ProcessFailed as failure:
-        install = "pip install --force-reinstall onnxruntime"
-        return Finding("onnxruntime", Level.ERROR, f"does not work: {failure}", failure.fix(install))
+        install = machine.pip_install("onnxruntime", options="--force-reinstall")
+        return Finding("onnxruntime", Level.ERROR, f"does not work: {failure}", machine.fix(failure, install))
     providers = [name.removesuffix("ExecutionProvider") for name in facts["providers"]]
     said = f"{facts['version']}, providers {', '.join(providers)}"
     if len(packages) > 1:
-        fix = f"pip uninstall -y {' '.join(packages)} && pip install onnxruntime    # or onnxruntime-gpu, but one"
+        uninstall, install = machine.pip(f"uninstall -y {' '.join(packages)}"), machine.pip_install("onnxruntime")
+        fix = f"{uninstall} && {install}    # or onnxruntime-gpu, but one"
         return Finding("onnxruntime", Level.WARNING, f"{said}: {' and '.join(packages)} overwrite each other", fix)
     if backend in PROVIDERS and PROVIDERS[backend] not in facts["providers"]:
         found = f"{said}: engine.backend {backend} needs {PROVIDERS[backend]}; the node falls back to the CPU"
-        fix = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+        fix = f"{machine.pip('uninstall -y onnxruntime')} && {machine.pip_install('onnxruntime-gpu')}"
         return Finding("onnxruntime", Level.WARNING, found, fix)
     return Finding("onnxruntime", Level.OK, said)
 

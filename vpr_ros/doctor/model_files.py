@@ -41,7 +41,7 @@ def check_model(machine: Machine, path: str) -> Finding:
     try:
         facts = machine.ask(model_facts, path)
     except ProcessFailed as failure:
-        fix = failure.fix("pip install --force-reinstall onnxruntime numpy")
+        fix = machine.fix(failure, machine.pip_install("onnxruntime", "numpy", options="--force-reinstall"))
         return Finding("model", Level.ERROR, f"cannot be opened: {failure}", fix)
     if "model_error" in facts:
         fix = "make setup"
@@ -61,7 +61,7 @@ def check_map(machine: Machine, model: str, folder: Path, name: str, is_verified
     try:
         facts = machine.ask(model_facts, model, str(path))
     except ProcessFailed as failure:
-        return Finding("map", Level.ERROR, f"{path} cannot be loaded: {failure}", failure.fix(f"ls -l {path}"))
+        return Finding("map", Level.ERROR, f"{path} cannot be loaded: {failure}", machine.fix(failure, f"ls -l {path}"))
     if "model_error" in facts:
         fix = "vpr doctor    # after that is mended"
         return Finding("map", Level.SKIPPED, "not loaded: the model does not open", fix)

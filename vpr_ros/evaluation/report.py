@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib
 import numpy as np
@@ -16,7 +18,11 @@ from vpr_ros.config import Config, Scalar
 from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, RED, STYLE, data_uri, render, svg
 from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
+from vpr_ros.printable import on_one_line
 from vpr_ros.types import FrameRef, Image, MatchStatus, PlaceMatch, Pose
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 _TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 _PER_GALLERY = 8
@@ -67,8 +73,8 @@ def write_report(path: str | Path, run: Run) -> None:
         run=run,
         percent=_percent,
         tiles=_tiles(run),
-        curves=None if run.metrics is None else _curve_plot(run.metrics),
-        trajectory=_trajectory_plot(run),
+        curves=_drawn(_curve_plot, run.metrics),
+        trajectory=_drawn(_trajectory_plot, run),
         galleries=_galleries(run),
         rejects=_reject_rows(run.matches),
         stages=_stage_rows(run.latencies),
@@ -249,9 +255,20 @@ def _config_rows(config: Mapping[str, Scalar]) -> list[_ConfigRow]:
     return rows
 
 
-def _curve_plot(metrics: Metrics) -> str | None:
+def _drawn(plot: Callable[[T], str | None], of: T) -> str | None:
+    """The plot, or None where this matplotlib cannot draw it: the report is not lost with it."""
+    try:
+        return plot(of)
+    except MemoryError:
+        raise
+    except Exception as error:
+        logger.warning("the report lacks a plot: %s", on_one_line(f"{type(error).__name__}: {error}"))
+        return None
+
+
+def _curve_plot(metrics: Metrics | None) -> str | None:
     """Both precision-recall curves, or None if there is nothing to recall."""
-    if metrics.revisits == 0:
+    if metrics is None or metrics.revisits == 0:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.4), layout="constrained")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,13 +19,14 @@ from vpr_ros.map.index.base import Index, Selection
 from vpr_ros.map.index.faiss_index import FaissIndex
 from vpr_ros.map.key_table import KeyTable
 from vpr_ros.map.map_file import Kind, MapLock, kind_of, new_database
-from vpr_ros.map.pruning import final, redundant
+from vpr_ros.map.pruning import Plan, redundant
 from vpr_ros.map.recorder import Recorder
 from vpr_ros.map.rows import (
     DRIVE_MOMENTS,
     CameraRow,
     KeyframeRow,
     LinkRow,
+    ReleasedRow,
     Removal,
     Row,
     SessionRow,
@@ -271,7 +272,7 @@ class PlaceMap:
         self._kept.clear()
         self._key_of.clear()
 
-    def redundant(self, keep: int, gap: int, spared: Collection[KeyframeRef] = ()) -> dict[int, int]:
+    def redundant(self, keep: int, gap: int, spared: Collection[KeyframeRef] = ()) -> Plan:
         """What `merge` needs to be left with `keep` keyframes, or as near as that comes without the loss of a place.
 
         `gap` is the number of moments within which keyframes are of one place; those in `spared` stay. May run in another thread
@@ -286,15 +287,25 @@ class PlaceMap:
         descriptors = descriptors_of([row for row in rows if row.key in known], self.dim)
         links = [link for link in links if known.issuperset(link)]
         spared_keys = {key for ref in spared if (key := self._find(ref)) is not None}
-        return redundant(keys, moments, descriptors, links, len(self) - keep, gap, spared_keys)
+        excess = len(self) - keep
+        return redundant(
+            keys,
+            moments,
+            descriptors,
+            links,
+            excess=excess,
+            gap=gap,
+            released=[row.moment for row in self._store.rows(ReleasedRow)],
+            spared=spared_keys,
+        )
 
-    def merge(self, removed: Mapping[int, int]) -> None:
+    def merge(self, plan: Plan) -> None:
         """Forget keyframes; their loop closures become those of the keyframes that stand for them (`redundant`)."""
-        links = [(final(removed, a), final(removed, b)) for a, b in self._links]
-        new = {link for link in links if link[0] != link[1]} - set(self._links)
-        self._remove([key for key in removed if key in self._table])
-        self._links += sorted(new)
-        self._write([LinkRow(*link) for link in sorted(new)])
+        links = [(plan.final(a), plan.final(b)) for a, b in self._links]
+        new = sorted({link for link in links if link[0] != link[1]} - set(self._links))
+        self._remove([key for key in plan.removed if key in self._table])
+        self._links += new
+        self._write([*(ReleasedRow(moment) for moment in plan.released), *(LinkRow(*link) for link in new)])
 
     def shrink(self) -> None:
         """Give the room of what was removed back to the disk. Raises MapError."""
@@ -463,8 +474,8 @@ class PlaceMap:
     def _note_key(self, ref: KeyframeRef, key: int) -> None:
         if len(self._key_of) >= KEPT_KEYS:
             for old in list(self._key_of)[: KEPT_KEYS // 2]:
-                if self._key_of[old] not in self._pending:
-                    del self._key_of[old]
+                if self._key_of.get(old) not in self._pending:
+                    self._key_of.pop(old, None)
         self._key_of[ref] = key
 
     def _ref(self, key: int) -> KeyframeRef:

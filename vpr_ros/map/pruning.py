@@ -3,13 +3,17 @@
 A map that grows with every visit of the same streets ends in a full disk; one that forgets the oldest forgets places. So what goes
 first is what adds least: the keyframe that is most similar to another one of its place that stays. Views of a place in another light,
 or from another side, are not similar and stay; so does the last keyframe of a place, however small the budget.
+
+A place is seen again where loop closures link two visits; moments of a visit that are given up to another one are *released*. Every
+other moment of a drive keeps a keyframe within the gap, over any number of prunings.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,47 +22,59 @@ from vpr_ros.map.index.base import Keys
 from vpr_ros.map.rows import DRIVE_MOMENTS
 
 
+@dataclass(slots=True)
+class Plan:
+    """What to remove: each key with the key that stands for it, in order, and the moments that are released with that.
+
+    A key that stands for others may go later; then what stands for it stands for them.
+    """
+
+    removed: dict[int, int] = field(default_factory=dict)
+    released: list[int] = field(default_factory=list)
+
+    def final(self, key: int) -> int:
+        """The key that stands for `key` in the end; itself if it is not removed."""
+        while key in self.removed:
+            key = self.removed[key]
+        return key
+
+
 def redundant(
     keys: Keys,
     moments: NDArray[np.int64],
     descriptors: NDArray[np.float32],
     links: Iterable[tuple[int, int]],
+    *,
     excess: int,
     gap: int,
+    released: Collection[int] = (),
     spared: Collection[int] = (),
-) -> dict[int, int]:
-    """At most `excess` keys to remove, the most redundant first, each with the key of the same place that stands for it.
+) -> Plan:
+    """At most `excess` keys to remove, the most redundant first.
 
     `keys` (N,), `moments` (N,) and unit `descriptors` (N, D) are of the keyframes, in ascending order of key; `links` are pairs of keys
-    that loop closures joined; `spared` keys stay. Keyframes are of one place if they are at most `gap` moments apart, also by way of links. Every
-    keyframe that is removed keeps one of its own place, so that nothing is lost step by step; so do moments without a keyframe, which
-    an earlier pruning has removed, and the ends of a drive stay. A key that stands for others may go later; then what stands for it stands for them.
+    that loop closures joined; `spared` keys stay. Keyframes are of one place if they are at most `gap` moments apart, or near the two
+    ends of a link. `released` moments are those of earlier plans.
     """
-    places = _same_place(keys, moments, links, gap)
-    alive = np.ones(len(keys), bool)
-    witnesses = np.array([len(places[i]) for i in range(len(keys))])
-    """How many others of its place each still has."""
-    near_gaps = _near_gaps(moments, gap)
-    gap_witnesses = Counter(moment for gaps in near_gaps for moment in gaps)
+    visit, spots = _Visit(moments, gap), _spots_by_position(keys, moments, links, gap)
+    state = _Coverage(moments, gap, set(released))
+    plan = Plan()
 
-    def best(i: int) -> tuple[float, int] | None:
-        """Similarity and position of the keyframe that would stand for i; None if i is the last one of its place or another's."""
-        others = [j for j in places[i] if alive[j]]
-        if not others or any(not alive[j] and witnesses[j] == 1 for j in places[i]):
-            return None
-        if any(gap_witnesses[moment] == 1 for moment in near_gaps[i]):
+    def best(i: int) -> tuple[float, int, bool] | None:
+        """Similarity and position of what would stand for i, and whether that is of another visit; None if i must stay."""
+        near = [spot[state.alive[spot] & (np.abs(moments[spot] - moments[i]) > 2 * gap)] for spot in spots.get(i, ())]
+        here = visit(i) if state.is_dispensable(i) else visit(i)[:0]
+        others = np.concatenate([*near, here[state.alive[here] & (here != i)]])
+        if not len(others):
             return None
         similarities = descriptors[others] @ descriptors[i]
         k = int(np.argmax(similarities))
-        return float(similarities[k]), others[k]
+        return float(similarities[k]), int(others[k]), k < sum(map(len, near))
 
-    stays = {*spared, *keys[_ends(moments)].tolist()}
-    heap = [
-        (-found[0], i) for i, key in enumerate(keys.tolist()) if key not in stays and (found := best(i)) is not None
-    ]
+    first = ((i, best(i)) for i, key in enumerate(keys.tolist()) if key not in spared)
+    heap = [(-found[0], i) for i, found in first if found is not None]
     heapq.heapify(heap)
-    removed: dict[int, int] = {}
-    while heap and len(removed) < excess:
+    while heap and len(plan.removed) < excess:
         similarity, i = heapq.heappop(heap)
         found = best(i)
         if found is None:
@@ -66,65 +82,80 @@ def redundant(
         if -found[0] > similarity:  # what would have stood for it is gone: it is less redundant by now
             heapq.heappush(heap, (-found[0], i))
             continue
-        alive[i] = False
-        witnesses[places[i]] -= 1
-        gap_witnesses.subtract(near_gaps[i])
-        removed[int(keys[i])] = int(keys[found[1]])
-    return removed
+        _, j, is_elsewhere = found
+        plan.removed[int(keys[i])] = int(keys[j])
+        plan.released += state.remove(i, release=is_elsewhere)
+    return plan
 
 
-def _ends(moments: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Positions of the first and the last keyframes of each drive."""
-    ends = [end for _, drive in _by_drive(moments) for end in (drive.min(), drive.max())]
-    return np.flatnonzero(np.isin(moments, ends))
+class _Coverage:
+    """Which moments need a keyframe within the gap, and which keyframes that hangs on."""
+
+    def __init__(self, moments: NDArray[np.int64], gap: int, released: set[int]) -> None:
+        self.alive = np.ones(len(moments), bool)
+        self._moments, self._gap, self._released = moments.tolist(), gap, released
+        self._count = Counter(self._moments)
+        """Keyframes that stay, by moment."""
+        drives: dict[int, list[int]] = defaultdict(list)
+        for moment in self._moments:
+            drives[moment // DRIVE_MOMENTS].append(moment)
+        self._ends = {drive: (min(of_drive), max(of_drive)) for drive, of_drive in drives.items()}
+
+    def is_dispensable(self, i: int) -> bool:
+        """Whether every moment that i covers has another keyframe of its own visit."""
+        moment = self._moments[i]
+        if moment in self._ends[moment // DRIVE_MOMENTS] and self._count[moment] == 1:
+            return False  # nothing but its ends tells where a drive went
+        return not any(self._near(empty) == 1 for empty in self._empty_near(moment))
+
+    def remove(self, i: int, release: bool) -> list[int]:
+        """The moments that are released, if that is wished: that of i, and those that hung on i alone."""
+        moment = self._moments[i]
+        self.alive[i] = False
+        self._count[moment] -= 1
+        if not release:
+            return []
+        left = [moment] if self._count[moment] == 0 else []
+        left += [empty for empty in self._empty_near(moment) if empty != moment and self._near(empty) == 0]
+        self._released.update(left)
+        return left
+
+    def _empty_near(self, moment: int) -> list[int]:
+        """Moments within the gap that have no keyframe any more, though the drive passed them, and were not released."""
+        first, last = self._ends[moment // DRIVE_MOMENTS]
+        window = range(max(moment - self._gap, first), min(moment + self._gap, last) + 1)
+        return [m for m in window if self._count[m] == 0 and m not in self._released]
+
+    def _near(self, moment: int) -> int:
+        """How many keyframes that stay are within the gap."""
+        return sum(self._count[m] for m in range(moment - self._gap, moment + self._gap + 1))
 
 
-def _near_gaps(moments: NDArray[np.int64], gap: int) -> list[list[int]]:
-    """For each keyframe the moments within `gap` that no keyframe has, though the drive passed them."""
-    known = set(moments.tolist())
-    ends = {drive: (drive_moments.min(), drive_moments.max()) for drive, drive_moments in _by_drive(moments)}
-
-    def gaps(moment: int) -> list[int]:
-        first, last = ends[moment // DRIVE_MOMENTS]
-        return [m for m in range(max(moment - gap, first), min(moment + gap, last) + 1) if m not in known]
-
-    return [gaps(moment) for moment in moments.tolist()]
-
-
-def _by_drive(moments: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    drives = moments // DRIVE_MOMENTS
-    for drive in np.unique(drives).tolist():
-        yield drive, moments[drives == drive]
-
-
-def final(removed: Mapping[int, int], key: int) -> int:
-    """The key that stands for `key` in the end; itself if it was not removed."""
-    while key in removed:
-        key = removed[key]
-    return key
-
-
-def _same_place(
+def _spots_by_position(
     keys: Keys, moments: NDArray[np.int64], links: Iterable[tuple[int, int]], gap: int
-) -> dict[int, list[int]]:
-    """Positions of the keyframes that show the place of each."""
-    order = np.argsort(moments, kind="stable")
-    sorted_moments = moments[order]
-
-    def near(i: int) -> NDArray[np.intp]:
-        start, stop = np.searchsorted(sorted_moments, [moments[i] - gap, moments[i] + gap + 1])
-        return order[start:stop]
-
-    places: dict[int, set[int]] = defaultdict(set)
-    for i in range(len(keys)):
-        places[i].update(near(i).tolist())
+) -> dict[int, list[NDArray[np.intp]]]:
+    """The spots that each position is near, each as all positions that are near it."""
+    visit = _Visit(moments, gap)
+    spots: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
     for spot in _spots((int(np.searchsorted(keys, a)), int(np.searchsorted(keys, b))) for a, b in links):
-        visits = {i: set(near(i).tolist()) for i in spot}
-        for i, visit in visits.items():
-            others = set().union(*(other for j, other in visits.items() if j != i))
-            for seen in visit:
-                places[seen] |= others
-    return {i: sorted(place - {i}) for i, place in places.items()}
+        near = np.unique(np.concatenate([visit(i) for i in spot]))
+        for i in near.tolist():
+            spots[i].append(near)
+    return spots
+
+
+class _Visit:
+    """Called with a position: those of the keyframes that are at most the gap away, itself included."""
+
+    def __init__(self, moments: NDArray[np.int64], gap: int) -> None:
+        self._moments, self._gap = moments, gap
+        self._order = np.argsort(moments, kind="stable")
+        self._sorted = moments[self._order]
+
+    def __call__(self, i: int) -> NDArray[np.intp]:
+        moment = self._moments[i]
+        start, stop = np.searchsorted(self._sorted, [moment - self._gap, moment + self._gap + 1])
+        return self._order[start:stop]
 
 
 def _spots(links: Iterable[tuple[int, int]]) -> list[set[int]]:

@@ -69,13 +69,19 @@ class LinkRow(NamedTuple):
     second: int
 
 
+class ReleasedRow(NamedTuple):
+    """A moment that has no keyframe any more because another visit of its place has some (`pruning`)."""
+
+    moment: int
+
+
 class Removal(NamedTuple):
     """No row, but the end of one: the keyframe of that key, with all that refers to it."""
 
     key: int
 
 
-Row: TypeAlias = SessionRow | CameraRow | KeyframeRow | DescriptorRow | ThumbnailRow | LinkRow
+Row: TypeAlias = SessionRow | CameraRow | KeyframeRow | DescriptorRow | ThumbnailRow | LinkRow | ReleasedRow
 ROWS: dict[str, type[Row]] = {
     "session": SessionRow,
     "camera": CameraRow,
@@ -83,6 +89,7 @@ ROWS: dict[str, type[Row]] = {
     "descriptor": DescriptorRow,
     "thumbnail": ThumbnailRow,
     "link": LinkRow,
+    "released": ReleasedRow,
 }
 """By table, in the order in which they refer to one another."""
 TABLE_OF = {kind: table for table, kind in ROWS.items()}

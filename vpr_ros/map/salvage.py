@@ -19,6 +19,7 @@ from vpr_ros.map.rows import (
     DescriptorRow,
     KeyframeRow,
     LinkRow,
+    ReleasedRow,
     Row,
     SessionRow,
     ThumbnailRow,
@@ -95,6 +96,7 @@ class _Pass:
                 self._use(use, rows)
         links = [row for row in self._table(LinkRow) if {row.first, row.second} <= known]
         self._use(use, links)
+        self._use(use, self._table(ReleasedRow))
         self._connection.close()
         return self.examination
 

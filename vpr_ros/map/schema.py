@@ -34,6 +34,7 @@ TABLES = (
     "CREATE TABLE link (first INTEGER NOT NULL REFERENCES keyframe ON DELETE CASCADE, "
     "second INTEGER NOT NULL REFERENCES keyframe ON DELETE CASCADE, crc INTEGER NOT NULL, PRIMARY KEY (first, second)) "
     "STRICT, WITHOUT ROWID",
+    "CREATE TABLE released (moment INTEGER PRIMARY KEY, crc INTEGER NOT NULL) STRICT",
     "CREATE INDEX keyframe_camera ON keyframe (camera)",
     "CREATE INDEX link_second ON link (second)",
 )

@@ -21,6 +21,7 @@ from vpr_ros.map.rows import (
     DescriptorRow,
     KeyframeRow,
     LinkRow,
+    ReleasedRow,
     Removal,
     Row,
     SessionRow,
@@ -36,7 +37,7 @@ BACKUP_PAGES = 512
 """At a time, so that whoever needs the connection waits for milliseconds."""
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 """By `map.durability`: SQLite's pragma. In WAL mode NORMAL waits for the disk at checkpoints alone; the file is whole either way."""
-R = TypeVar("R", SessionRow, CameraRow, KeyframeRow, DescriptorRow, ThumbnailRow, LinkRow)
+R = TypeVar("R", SessionRow, CameraRow, KeyframeRow, DescriptorRow, ThumbnailRow, LinkRow, ReleasedRow)
 
 
 class Store:
@@ -218,7 +219,9 @@ def write_rows(cursor: sqlite3.Cursor, rows: Iterable[Row | Removal], or_ignore:
             continue
         kind = type(some[0])
         marks = ", ".join("?" * (len(kind._fields) + 1))
-        either = "OR IGNORE " if or_ignore or kind is LinkRow else ""  # two closures may join the same pair
+        either = (
+            "OR IGNORE " if or_ignore or kind in (LinkRow, ReleasedRow) else ""
+        )  # two closures may join the same pair
         cursor.executemany(
             f"INSERT {either}INTO {TABLE_OF[kind]} VALUES ({marks})", ((*row, schema.checksum(*row)) for row in some)
         )

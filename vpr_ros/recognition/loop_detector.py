@@ -12,6 +12,7 @@ from vpr_ros.engines.backend import Engine
 from vpr_ros.engines.describe import describe_images, describe_images_with_masks
 from vpr_ros.errors import FrameOrderError
 from vpr_ros.map.place_map import PlaceMap
+from vpr_ros.map.pruning import Plan
 from vpr_ros.recognition.decision import cooldown_status, motion_status, retrieval_status, rigid_status
 from vpr_ros.recognition.keyframes import is_new_keyframe
 from vpr_ros.recognition.matching import Links, Now, consistent_count, islands, recent
@@ -21,6 +22,9 @@ from vpr_ros.recognition.session import Session
 from vpr_ros.types import Descriptor, Frame, KeyframeRef, Mask, MatchStatus, PlaceMatch
 
 ACCEPTED = MatchStatus.ACCEPTED
+PRUNING_SLACK = 0.05
+NEWEST = 200
+"""Keyframes of the running drive that are not pruned, unless that were most of the map."""
 Stage = Callable[[str], AbstractContextManager[object]]
 Described: TypeAlias = tuple[Descriptor, Mask | None]
 
@@ -55,6 +59,7 @@ class LoopDetector:
         self.robot = robot
         self._stage = stage
         self._report = report
+        self._pruned_to = 0
         self.verifier = PlaceVerifier(config, self.map)
         self._links = Links(config.consistency.max_gap, self.map.linked_moments())
         self.start_session(session)
@@ -78,6 +83,23 @@ class LoopDetector:
         """What the map cannot do that the configuration asks of it; `calibrated`: cameras that have intrinsics now."""
         own = {keyframe.ref for keyframe in self._session.keyframes}
         return self.map.faults(is_verified=self.config.verification.enabled, calibrated=calibrated, without=own)
+
+    @property
+    def is_over_budget(self) -> bool:
+        """Whether the map has grown past map.max_keyframes since it was pruned, by enough to be worth it."""
+        limit = self.config.map.max_keyframes
+        return bool(limit) and len(self.map) > max(limit, self._pruned_to) * (1.0 + PRUNING_SLACK)
+
+    def redundant(self) -> Plan:
+        """What `prune` should remove; may run in another thread than `process`. The newest keyframes of the drive stay."""
+        count = min(NEWEST, self.config.map.max_keyframes // 2)
+        newest = [keyframe.ref for keyframe in self._session.keyframes[-count:]]
+        return self.map.redundant(self.config.map.max_keyframes, self.config.match.island_gap, newest)
+
+    def prune(self, plan: Plan) -> None:
+        """Remove keyframes from the map; what stands for them has their loop closures."""
+        self.map.merge(plan)
+        self._pruned_to = len(self.map)
 
     def process(self, frame: Frame, with_mask: bool = False) -> PlaceMatch:
         """Look the frame up in the map, then add it if it is a keyframe.

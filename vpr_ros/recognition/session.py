@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vpr_ros.config import SessionConfig
 from vpr_ros.recognition.drive_clock import DriveClock
@@ -11,6 +11,8 @@ from vpr_ros.recognition.matching import Now
 from vpr_ros.recognition.odometry import OdometryFollower, Report
 from vpr_ros.types import Descriptor, Frame, Keyframe, KeyframeRef
 
+KEPT_KEYFRAMES = 20000
+"""Of a drive, at least: older ones are never too recent, and what odometry tells of where they are is worth nothing by then."""
 LONGEST_WINDOW = 100
 """Queries of a camera whose best places are kept; `consistency.window` is not larger."""
 
@@ -41,7 +43,7 @@ class Session:
         """`report` is called with the kind of each oddity and a sentence about it."""
         self.name = name
         self.keyframes: list[Keyframe] = []
-        """Of the drive, in time order; what else is in the map is old."""
+        """Of the drive, in time order, without their pictures; what else is in the map is old."""
         self.accepted_ns: int | None = None
         """When the last closure was accepted, in the drive's time."""
         self._report = report
@@ -78,6 +80,10 @@ class Session:
     def remember(self, keyframe: Keyframe, away_similarity: float) -> None:
         """A keyframe of this drive was added to the map."""
         camera_name = keyframe.ref.camera_name
+        keyframe = replace(keyframe, thumbnail=None)
+        if len(self.keyframes) >= 2 * KEPT_KEYFRAMES:
+            del self.keyframes[:KEPT_KEYFRAMES]
+            self._positions = {kept.ref: position for position, kept in enumerate(self.keyframes)}
         self._positions[keyframe.ref] = len(self.keyframes)
         self.keyframes.append(keyframe)
         self._cameras[camera_name].keyframe = keyframe

@@ -19,6 +19,7 @@ from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import Described, LoopDetector
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
+from vpr_ros.ros.pruning import Pruning
 from vpr_ros.ros.watchdog import STOP_S
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
@@ -53,6 +54,7 @@ class Recogniser:
         self._engine_lock = threading.Lock()
         """Held while the engine runs, and while it is replaced."""
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
+        self.pruning = Pruning(self.lock, logger.info, logger.warning)
         engine = open_reference(self.model, config.engine.threads)
         place_map = PlaceMap(self.model.dim) if map_file is None else self.open_map(map_file)
         self._unsaved_from = len(place_map)
@@ -68,6 +70,7 @@ class Recogniser:
 
         Those that do not end within `STOP_S` are left alone: to close an engine that runs would crash.
         """
+        self.pruning.close()
         self._close_map(self.detector.map)
         self._diagnostics.engine_build = None
         is_built = self._engine_build is None or self._engine_build.cancel(STOP_S)
@@ -108,6 +111,7 @@ class Recogniser:
             self.detector = self._new_detector(self.detector.engine, place_map)
             self._diagnostics.configured(self.config, self.detector, self.stopwatch)
         if before is not place_map:
+            self.pruning.close()
             self._close_map(before)
         self.check_map()
         return before

@@ -160,6 +160,7 @@ class VprNode(LifecycleNode):
             for answer in answers:
                 if isinstance(answer, PlaceMatch):
                     publishing.publish(recogniser.detector, answer, streams.odometry_frame)
+            recogniser.pruning.start_if_due(recogniser.detector)
         for frame, answer in zip(frames, answers, strict=True):
             if not isinstance(answer, PlaceMatch):
                 streams.skip(frame.camera_name, answer)

@@ -10,7 +10,7 @@ from small_benchmarks import measured, row, table
 from vpr_ros.engines.benchmark.plot import write_plot
 
 
-@pytest.mark.filterwarnings("error")  # matplotlib warns where it finds no room
+@pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where it finds no room
 @pytest.mark.parametrize("count", [1, 40])
 def test_plot(count: int, tmp_path: Path) -> None:
     rows = [

@@ -16,6 +16,8 @@ from vpr_ros.engines.benchmark.table import Table, milliseconds
 from vpr_ros.plot_style import AMBER, BLUE, INK, RED, STYLE
 
 _COLOURS = {"fp32": BLUE, "fp16": "#7d5bc4", "bf16": "#2a9d9a", "int8": AMBER}
+_LEGEND = 0.5
+"""Its height in inches."""
 _NEAREST = 1e-7
 """Cosines that differ less from 1 are drawn here: float32 knows no better."""
 
@@ -31,8 +33,15 @@ def write_plot(table: Table, path: Path) -> None:
     places, headings = _layout(rows, several)
     colours = [_COLOURS[row.precision] for row in rows]
     with matplotlib.rc_context({**STYLE, "axes.axisbelow": True}):
-        figure = Figure(figsize=(11, 1.6 + 0.3 * (max(places) + 1.4)), layout="constrained", dpi=110)
-        speed, cosine = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+        bars = 1.1 + 0.3 * (max(places) + 1.4)
+        figure = Figure(figsize=(11, bars + _LEGEND), layout="constrained", dpi=110)
+        # as in matplotlib 3.5 of Ubuntu 22.04, which has neither `width_ratios` nor legends outside
+        grid = figure.add_gridspec(2, 2, width_ratios=(3, 2), height_ratios=(bars, _LEGEND))
+        speed = figure.add_subplot(grid[0, 0])
+        cosine = figure.add_subplot(grid[0, 1], sharey=speed)
+        cosine.tick_params(labelleft=False)
+        below = figure.add_subplot(grid[1, :])
+        below.axis("off")
         _draw_speed(speed, places, results, colours)
         _draw_cosines(cosine, places, results, colours)
         speed.set_yticks(places, [f"{row.backend} {row.precision}, batch {row.batch}" for row in rows])
@@ -47,7 +56,7 @@ def write_plot(table: Table, path: Path) -> None:
         keys += cosine.plot([], [], "|", color=INK, markersize=10, markeredgewidth=1.5, label="bar of the node")
         if any(m.is_refused for m in results):
             keys += cosine.plot([], [], "X", color=RED, linestyle="", markersize=8, label="refused")
-        figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), fontsize=9)
+        below.legend(handles=keys, loc="center", ncol=len(keys), fontsize=9)
         figure.savefig(path, format="png", facecolor="white")
 
 

@@ -12,6 +12,7 @@ from vpr_ros.engines.graphs import fp16, int8
 from vpr_ros.engines.graphs.equalisation import equalise
 from vpr_ros.engines.graphs.onnx_graph import tidy
 from vpr_ros.errors import EngineError
+from vpr_ros.machine import Machine
 from vpr_ros.model import PlaceModel
 
 
@@ -25,7 +26,8 @@ class Conversion:
         try:
             import onnx
         except ImportError as error:
-            raise EngineError(f"{precision} needs the package onnx to convert the model: pip install onnx") from error
+            fix = Machine().pip_install("onnx")
+            raise EngineError(f"{precision} needs the package onnx to convert the model: {fix}") from error
         self._precision, self._images, self._symmetric = precision, images, symmetric
         self._metadata = dict(model.metadata)
         self.content = model.content

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vpr_ros.errors import EngineError
+from vpr_ros.machine import Machine
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -20,7 +21,8 @@ def readable(graph: bytes) -> tuple[bytes, int]:
     try:
         import onnx
     except ImportError as error:
-        raise EngineError("building for TensorRT needs the onnx package: pip install onnx") from error
+        fix = Machine().pip_install("onnx")
+        raise EngineError(f"building for TensorRT needs the onnx package: {fix}") from error
     try:
         proto = onnx.load_from_string(graph)
     except Exception as error:  # of protobuf's own classes

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr_ros.errors import LibraryError
+from vpr_ros.machine import Machine
+from vpr_ros.map.index import FAISS
 from vpr_ros.map.index.base import ALL, Hit, Keys, Selection
+from vpr_ros.printable import on_one_line
 from vpr_ros.types import Descriptor
 
 
@@ -14,24 +20,57 @@ class FaissIndex:
     """An `Index` that compares the query with every descriptor."""
 
     def __init__(self, dim: int) -> None:
-        self._index = faiss.IndexIDMap(faiss.IndexFlatIP(dim))
+        """Raises LibraryError where the installed faiss cannot search a part of an index."""
+        if refused := why_refused():
+            raise LibraryError(f"{refused}; type: {Machine().pip_install(FAISS)}")
+        self._index = faiss.IndexFlatIP(dim)
+        self._keys: list[int] = []
+        self._positions: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._keys)
 
     def add(self, keys: Keys, descriptors: NDArray[np.float32]) -> None:
-        self._index.add_with_ids(np.ascontiguousarray(descriptors, np.float32), np.ascontiguousarray(keys, np.int64))
+        self._index.add(np.ascontiguousarray(descriptors, np.float32))
+        for key in keys.tolist():
+            self._positions[key] = len(self._keys)
+            self._keys.append(key)
 
     def remove(self, keys: Keys) -> None:
-        self._index.remove_ids(np.ascontiguousarray(keys, np.int64))
+        gone = set(keys.tolist()) & self._positions.keys()
+        if gone:  # those behind move up
+            self._index.remove_ids(np.array([self._positions[key] for key in gone], np.int64))
+            self._keys = [key for key in self._keys if key not in gone]
+            self._positions = {key: position for position, key in enumerate(self._keys)}
 
     def search(self, descriptor: Descriptor, k: int, allowed: Selection = ALL) -> list[Hit]:
         k = min(k, len(self))
         if k <= 0:
             return []
-        parameters = None
-        if len(allowed.without):
-            excluded = faiss.IDSelectorBatch(allowed.without)
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorNot(excluded))
-        similarities, keys = self._index.search(descriptor[None], k, params=parameters)
-        return [Hit(int(key), float(s)) for key, s in zip(keys[0], similarities[0], strict=True) if key >= 0]
+        without = [self._positions[key] for key in allowed.without.tolist() if key in self._positions]
+        similarities, positions = _search(self._index, descriptor[None], k, without)
+        return [Hit(self._keys[p], float(s)) for p, s in zip(positions[0], similarities[0], strict=True) if p >= 0]
+
+
+def _search(
+    index: faiss.Index, descriptors: NDArray[np.float32], k: int, without: list[int]
+) -> tuple[NDArray, NDArray]:
+    """Similarities and positions, (N, k) each; the positions `without` are not found, and -1 fills up."""
+    if not without:
+        return index.search(descriptors, k)
+    excluded = faiss.IDSelectorBatch(np.array(without, np.int64))
+    return index.search(descriptors, k, params=faiss.SearchParameters(sel=faiss.IDSelectorNot(excluded)))
+
+
+@cache
+def why_refused() -> str:
+    """Why the installed faiss cannot search a part of an index, as 1.7.2 cannot; "" if it can."""
+    index = faiss.IndexFlatIP(2)
+    index.add(np.eye(2, dtype=np.float32))
+    try:
+        found = _search(index, np.eye(2, dtype=np.float32)[1:], 2, without=[1])[1]
+    except Exception as error:  # no such class, no such argument, or what C++ throws
+        reason = on_one_line(f"{type(error).__name__}: {error}")[:200]
+        return f"faiss {faiss.__version__} cannot search a part of an index ({reason})"
+    is_right = found[0].tolist() == [0, -1]
+    return "" if is_right else f"faiss {faiss.__version__} does not search a part of an index"

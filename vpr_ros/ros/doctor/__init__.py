@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from vpr_ros.doctor import Finding, Level, guarded
+from vpr_ros.imports import BUILD_MESSAGES
 from vpr_ros.ros.doctor.camera import camera_info_finding, image_findings
 from vpr_ros.ros.doctor.graph import Graph
 from vpr_ros.ros.doctor.odometry_and_clock import clock_finding, odometry_finding
@@ -77,6 +78,5 @@ def messages_finding() -> Finding:
     try:
         import vpr_msgs.msg
     except ImportError as error:
-        fix = "source install/setup.bash    # after colcon build; or pip install ./vpr_msgs"
-        return Finding("vpr_msgs", Level.ERROR, f"our messages do not import: {error}", fix)
+        return Finding("vpr_msgs", Level.ERROR, f"our messages do not import: {error}", BUILD_MESSAGES)
     return Finding("vpr_msgs", Level.OK, str(PurePosixPath(vpr_msgs.msg.__file__).parent))
