@@ -30,7 +30,8 @@ from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.types import Camera, Keyframe, KeyframeRef, Thumbnail
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "test" / folder) for folder in ("ros", "support")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "ros"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "support"))
 from harness import NodeUnderTest, wait_until
 from small_worlds import texture
 
