@@ -63,6 +63,13 @@ class Index(Protocol):
         """End what runs in the background and keep what is worth keeping. The index may not be used afterwards."""
 
 
+class LocalIndex(Index, Protocol):
+    """An index of this process, which has the descriptors themselves."""
+
+    def descriptors(self, keys: Keys) -> tuple[Keys, Rows]:
+        """Those of `keys` that are in the index, in its own order, and their descriptors."""
+
+
 def best(hits: list[Hit], k: int) -> list[Hit]:
     """The k most similar, in the order of `Index.search`."""
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.key))[:k]

@@ -55,7 +55,7 @@ class IvfPq:
     most_dims: int = 256
     lists_per_root: float = 4.0
     """Lists, per square root of the number of rows."""
-    probed: float = 0.2
+    probed: float = 0.1
     """Share of the lists that a query reads: recall against time, docs/place_index.md."""
     rounds: int = 8
     """Of k-means."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vpr_ros.map.index.base import Index
+from vpr_ros.map.index.base import LocalIndex
 from vpr_ros.map.index.codes import Codes, Hnsw, IvfPq
 from vpr_ros.map.index.faiss_index import FaissIndex
 from vpr_ros.map.index.snapshot import Snapshot
@@ -15,7 +15,7 @@ EXACT_UP_TO = 20_000
 """Keyframes up to which `auto` compares a query with all of them: 40 MB at 512 dimensions, and no slower than codes (docs/place_index.md)."""
 
 
-def open_index(dim: int, kind: str = "auto", snapshot: Path | None = None, token: str = "") -> Index:
+def open_index(dim: int, kind: str = "auto", snapshot: Path | None = None, token: str = "") -> LocalIndex:
     """An index for descriptors of `dim` numbers, one of `KINDS`.
 
     `snapshot`: the folder that holds what a large index keeps, for the map that `token` identifies; without one it is kept in memory. What

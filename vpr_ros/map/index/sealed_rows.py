@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vpr_ros.map.index.base import Hit, Keys
+from vpr_ros.map.index.base import Hit, Keys, Rows
 from vpr_ros.map.index.codes import Bits, Codes, Positions
 from vpr_ros.map.index.row_file import RowFile
 from vpr_ros.types import Descriptor
@@ -41,6 +41,11 @@ class SealedRows:
 
     def living(self) -> Positions:
         return _positions_of(self.alive, len(self))
+
+    def descriptors(self, keys: Keys) -> tuple[Keys, Rows]:
+        """Those of `keys` that are here and alive, and their rows."""
+        positions = self._alive_positions(keys)
+        return self.keys[positions], self.file.rows[positions]
 
     def remove(self, keys: Keys) -> None:
         """Keys that are not here do not matter."""

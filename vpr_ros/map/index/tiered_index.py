@@ -51,7 +51,7 @@ class TieredIndex:
         """Removed keys that tails other than the last one still have."""
         self._removed: list[Keys] = []
         """What was removed since the build began."""
-        self._last_key = int(self._sealed.keys[-1]) if self._sealed else -1
+        self._last_key = int(self._sealed.keys[-1]) if self._sealed is not None else -1
         self._builder: threading.Thread | None = None
         self._is_closing = False
         self._fault = ""
@@ -60,19 +60,26 @@ class TieredIndex:
 
     def __len__(self) -> int:
         with self._changed:
-            sealed = len(self._sealed) - self._sealed.dead if self._sealed else 0
+            sealed = len(self._sealed) - self._sealed.dead if self._sealed is not None else 0
             return sealed + sum(map(len, self._tails)) - len(self._dead)
 
     @property
     def sealed_count(self) -> int:
         """Keyframes of the sealed part, with removed ones."""
         with self._changed:
-            return len(self._sealed) if self._sealed else 0
+            return len(self._sealed) if self._sealed is not None else 0
 
     def keys(self) -> Keys:
         with self._changed:
-            sealed = [self._sealed.keys[self._sealed.living()]] if self._sealed else []
+            sealed = [self._sealed.keys[self._sealed.living()]] if self._sealed is not None else []
             return np.setdiff1d(np.concatenate([*sealed, *(tail.order() for tail in self._tails)]), self._dead)
+
+    def descriptors(self, keys: Keys) -> tuple[Keys, Rows]:
+        with self._changed:
+            alive = np.setdiff1d(keys, self._dead)
+            found = [self._sealed.descriptors(alive)] if self._sealed is not None else []
+            found += [tail.descriptors(alive) for tail in self._tails]
+        return np.concatenate([some for some, _ in found]), np.concatenate([rows for _, rows in found])
 
     def add(self, keys: Keys, descriptors: Rows) -> None:
         """Raises ValueError where keys do not ascend."""
@@ -88,7 +95,7 @@ class TieredIndex:
     def remove(self, keys: Keys) -> None:
         keys = np.asarray(keys, np.int64)
         with self._changed:
-            if self._sealed:
+            if self._sealed is not None:
                 self._sealed.remove(keys)
                 if self._sealed.dead == len(self._sealed):
                     self._sealed.file.close()
@@ -109,7 +116,7 @@ class TieredIndex:
             hits = self._tails[-1].search(descriptor, k, allowed)
         for tail in frozen:
             hits += tail.search(descriptor, k, Selection(without))
-        if sealed:
+        if sealed is not None:
             hits += sealed.search(descriptor, k, without)
         return best(hits, k)
 
@@ -127,10 +134,10 @@ class TieredIndex:
             self._is_closing = True
         self.wait()
         if self._snapshot:
-            if self._sealed and len(self._sealed) != self._snapshot.count:
+            if self._sealed is not None and len(self._sealed) != self._snapshot.count:
                 self._snapshot.save(self._sealed)
             self._snapshot.close()
-        if self._sealed:
+        if self._sealed is not None:
             self._sealed.file.close()
 
     def _build_if_due(self) -> None:
@@ -189,7 +196,7 @@ class TieredIndex:
                 new.remove(keys)
             self._removed = []
             self._sealed, self._tails, self._dead = new, self._tails[len(taken) :], np.empty(0, np.int64)
-        if old and is_new_file:
+        if old is not None and is_new_file:
             old.file.close()
         if self._snapshot and (is_new_file or len(new) - self._snapshot.count > UNSAVED * len(new)):
             self._snapshot.save(new)
@@ -198,11 +205,11 @@ class TieredIndex:
         """`old` and `taken` in one. The rows of `old` stay where they are, and their codes if they can."""
         if old is None or old.dead > MOST_DEAD * len(old):
             file = self._snapshot.new_rows() if self._snapshot else RowFile.in_memory(self._dim)
-            living = old.living() if old else np.empty(0, np.int64)
+            living = old.living() if old is not None else np.empty(0, np.int64)
             for start in range(0, len(living), _CHUNK):
                 self._check()
                 file.append(old.file.rows[living[start : start + _CHUNK]])  # type: ignore[union-attr]
-            keys, alive = old.keys[living] if old else living, all_alive(len(living))
+            keys, alive = old.keys[living] if old is not None else living, all_alive(len(living))
             index = None
         else:
             file, keys, alive, index = old.file, old.keys, old.alive, old.index
