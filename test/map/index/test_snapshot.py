@@ -226,3 +226,29 @@ def test_row_file_keeps_what_it_had_when_it_grows(tmp_path: Path) -> None:
     for salt, count in ((6, 15), (5, 30)):
         with pytest.raises(DamagedError):
             RowFile.open(tmp_path / "rows", DIM, salt, count, False)
+
+
+def test_after_making_anew_failed_the_old_rows_are_kept_and_go_on(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(written, tmp_path / "index")
+    index = opened(folder)
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        index.remove(np.arange(1, 31))
+        index.wait()
+        assert "No space left" in " ".join(index.faults())
+    index.add(np.arange(100, 140), unit(40, seed=1))
+    index.wait()
+    assert index.faults() == []
+    assert index.sealed_count == 70
+    index.close()
+    again = opened(folder)
+    assert again.keys().tolist() == [*range(31, COUNT + 1), *range(100, 140)]
+    assert again.search(unit(40, seed=1)[7], 1)[0].key == 107
+    again.close()
+    assert len(list(folder.glob("rows-*.f32"))) == 1

@@ -290,3 +290,25 @@ def test_a_map_of_some_thousands_is_searched_as_by_faiss_alone() -> None:
     for query in unit(rng, 30, 32):
         assert auto.search(query, 20, Selection(keys[-50:])) == exact.search(query, 20, Selection(keys[-50:]))
     auto.close()
+
+
+def test_everything_removed_while_a_build_goes_on() -> None:
+    rng = np.random.default_rng(1)
+    codes, truth = Halting(), Truth()
+    with closing(small(codes)) as index:
+        codes.may_end.set()
+        truth.add(index, np.arange(1, 41), unit(rng, 40))
+        index.wait()
+        codes.may_end.clear()
+        codes.begun.clear()
+        truth.add(index, np.arange(41, 241), unit(rng, 200))  # four times as many: the codes are trained again
+        assert codes.begun.wait(60)
+        truth.remove(index, index.keys())
+        codes.may_end.set()
+        index.wait()
+        assert index.faults() == []
+        truth.check(index, unit(rng, 1)[0], 5, np.array([1]))
+        truth.add(index, np.arange(300, 360), unit(rng, 60))
+        index.wait()
+        assert index.sealed_count == 60
+        truth.check(index, unit(rng, 1)[0], 5, np.array([301]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import struct
 import zlib
 from contextlib import suppress
@@ -28,6 +29,7 @@ from vpr_ros.map.index.row_file import DamagedError, RowFile
 from vpr_ros.map.index.sealed_rows import SealedRows, count_of
 
 _MAGIC = b"VPRINDX1"
+_ROWS = re.compile(r"rows-([0-9]{1,18})\.f32", re.ASCII)
 _MOST_HEADER_BYTES = 1 << 16
 
 
@@ -37,7 +39,6 @@ class Snapshot:
     def __init__(self, folder: Path, dim: int, kind: Codes, token: str) -> None:
         """`token` identifies the map."""
         self._folder, self._dim, self._kind, self._token = folder, dim, kind, token
-        self._generation = 0
         self._fault = ""
         self._lock = self._locked()
         self.count = 0
@@ -65,16 +66,17 @@ class Snapshot:
         Raises OSError where even that cannot be.
         """
         if self.is_writable:
-            self._generation += 1
             try:
-                return RowFile.create(self._rows_path(self._generation), self._dim, self._salt(self._generation))
+                taken = [int(match[1]) for path in self._folder.iterdir() if (match := _ROWS.fullmatch(path.name))]
+                path = self._folder / f"rows-{max(taken, default=0) + 1}.f32"
+                return RowFile.create(path, self._dim, self._salt(path.name))
             except OSError as error:
                 self._cannot_write(error)
         return RowFile.in_memory(self._dim)
 
     def save(self, sealed: SealedRows) -> None:
         """Put it in the place of what was there; what the disk refuses is a fault, and leaves what was there."""
-        if not self.is_writable or sealed.file.path != self._rows_path(self._generation):
+        if not self.is_writable or sealed.file.path is None:
             return
         codes = faiss.serialize_index(sealed.index)
         header = {
@@ -83,7 +85,7 @@ class Snapshot:
             "token": self._token,
             "dim": self._dim,
             "count": len(sealed),
-            "generation": self._generation,
+            "rows": sealed.file.path.name,
             "trained_for": sealed.trained_for,
             "codes_bytes": len(codes),
         }
@@ -101,8 +103,8 @@ class Snapshot:
             self._cannot_write(error)
             return
         self.count, self._fault = len(sealed), ""
-        for path in self._folder.glob("rows-*.f32"):
-            if path != self._rows_path(self._generation):
+        for path in self._folder.glob("rows-*.f32"):  # what was made anew, or not finished
+            if path != sealed.file.path:
                 with suppress(OSError):
                     path.unlink()
 
@@ -124,10 +126,10 @@ class Snapshot:
         keys = np.frombuffer(data, "<i8", count, start).astype(np.int64)
         alive = np.frombuffer(data, np.uint8, (count + 7) // 8, start + 8 * count).copy()
         codes = np.frombuffer(data, np.uint8, int(header["codes_bytes"]), start + 8 * count + len(alive))
-        self._generation = int(header["generation"])
-        rows = RowFile.open(
-            self._rows_path(self._generation), self._dim, self._salt(self._generation), count, self.is_writable
-        )
+        name = str(header["rows"])
+        if not _ROWS.fullmatch(name):
+            raise DamagedError("rows elsewhere")
+        rows = RowFile.open(self._folder / name, self._dim, self._salt(name), count, self.is_writable)
         index = faiss.deserialize_index(codes)
         if index.ntotal != count or index.d != self._dim:
             raise DamagedError("codes of other rows")
@@ -135,11 +137,8 @@ class Snapshot:
             self._kind, keys, rows, index, alive, count - count_of(alive, count), int(header["trained_for"])
         )
 
-    def _rows_path(self, generation: int) -> Path:
-        return self._folder / f"rows-{generation}.f32"
-
-    def _salt(self, generation: int) -> int:
-        return zlib.crc32(f"{self._token} {self._dim} {generation}".encode())
+    def _salt(self, name: str) -> int:
+        return zlib.crc32(f"{self._token} {self._dim} {name}".encode())
 
     def _locked(self) -> BinaryIO | None:
         """The open lock file, while which is open nobody else has the folder."""

@@ -69,10 +69,17 @@ class TieredIndex:
         with self._changed:
             return len(self._sealed) if self._sealed is not None else 0
 
+    @property
+    def is_building(self) -> bool:
+        """Whether work is done in the background."""
+        with self._changed:
+            return self._builder is not None
+
     def keys(self) -> Keys:
         with self._changed:
             sealed = [self._sealed.keys[self._sealed.living()]] if self._sealed is not None else []
-            return np.setdiff1d(np.concatenate([*sealed, *(tail.order() for tail in self._tails)]), self._dead)
+            keys = np.concatenate([*sealed, *(tail.order() for tail in self._tails)])
+            return keys[~np.isin(keys, self._dead)] if len(self._dead) else keys
 
     def descriptors(self, keys: Keys) -> tuple[Keys, Rows]:
         with self._changed:
@@ -97,9 +104,7 @@ class TieredIndex:
         with self._changed:
             if self._sealed is not None:
                 self._sealed.remove(keys)
-                if self._sealed.dead == len(self._sealed):
-                    self._sealed.file.close()
-                    self._sealed = None
+                self._drop_if_empty()
             self._tails[-1].remove(keys)
             frozen = [tail.order() for tail in self._tails[:-1]]
             if frozen:
@@ -148,6 +153,13 @@ class TieredIndex:
         self._freeze()
         self._builder.start()
 
+    def _drop_if_empty(self, is_building: bool | None = None) -> None:
+        """The lock is held. Nothing is made anew of a sealed part that has nothing left."""
+        is_building = self._builder is not None if is_building is None else is_building
+        if not is_building and self._sealed is not None and self._sealed.dead == len(self._sealed):
+            self._sealed.file.close()
+            self._sealed = None
+
     def _is_due(self) -> bool:
         new = sum(map(len, self._tails))
         if self._sealed is None:
@@ -175,6 +187,7 @@ class TieredIndex:
             with self._changed:
                 self._fault = failure
                 self._patience = self._patience * 2 if failure else 1
+                self._drop_if_empty(is_building=False)
                 if self._is_closing or not self._is_due():
                     self._builder = None
                     self._changed.notify_all()
