@@ -9,6 +9,7 @@ same machine: read ratios. `exact` has the rows in memory and compares all of th
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -38,13 +39,13 @@ from vpr_ros.map.index.tiered_index import TieredIndex
 from vpr_ros.plot_style import AMBER, BLUE, GREEN, RED
 
 DIM, K, CHUNK = 512, 10, 50_000
-HNSW_UP_TO = 100_000
+HNSW_UP_TO = 20_000
 MILVUS_UP_TO = 100_000
-"""Above, milvus-lite and HNSW take longer to fill than anybody waits for; a cluster was not at hand."""
+"""Above these, HNSW and milvus-lite take longer to fill than anybody waits for; a cluster was not at hand."""
 MILVUS_QUERIES = 20
 LOOP_ROWS = 20_000
 """The peer's loop is timed over so many rows and its time multiplied: it is linear."""
-COLOURS = {"auto": GREEN, "exact": BLUE, "numpy": AMBER, "peer": RED, "hnsw": "#8a5bc7", "milvus": "#777777"}
+COLOURS = {"auto": GREEN, "exact": BLUE, "numpy": AMBER, "peer": RED, "hnsw": "#8a5bc7"}
 
 
 @dataclass
@@ -74,26 +75,29 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--folder", type=Path, help="where descriptors and indexes go; without it a temporary folder")
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plot", type=Path, help="draw what --folder has of this run and of earlier ones")
     parser.add_argument("--only", choices=["scaling", "rebuild"])
     arguments = parser.parse_args()
     print(f"load of the last minute {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, faiss {faiss.__version__}")
     with tempfile.TemporaryDirectory(prefix="vpr_index_") as temporary:
         folder = arguments.folder or Path(temporary)
-        rows = []
+        folder.mkdir(parents=True, exist_ok=True)
         if arguments.only != "rebuild":
             print(
                 "| keyframes | method | build s | ms | p95 | CPU ms | recall@10 known / new | B of memory a keyframe |"
             )
             print("|---:|---|---:|---:|---:|---:|---|---:|", flush=True)
             for count in arguments.counts:
-                rows += in_a_process(scaling, folder, count, arguments.queries)
+                with (folder / "medians.jsonl").open("a") as file:
+                    for row in in_a_process(scaling, folder, count, arguments.queries):
+                        file.write(json.dumps([row.count, row.method, statistics.median(row.cpu_ms)]) + "\n")
         if arguments.only != "scaling":
             for count in [count for count in arguments.counts if count >= 100_000][:1]:
                 in_a_process(rebuilding, folder, count)
-        print(f"load of the last minute {os.getloadavg()[0]:.1f}")
-    if arguments.plot and rows:
-        plot(rows, arguments.plot)
+        if arguments.plot:
+            lines = (folder / "medians.jsonl").read_text().splitlines()
+            plot({(count, method): ms for count, method, ms in map(json.loads, lines)}, arguments.plot)
+    print(f"load of the last minute {os.getloadavg()[0]:.1f}")
 
 
 def in_a_process(task: Callable[..., Any], *arguments: Any) -> Any:
@@ -318,23 +322,18 @@ def rebuilding(folder: Path, count: int, rounds: int = 3, asked: int = 150) -> N
     index.close()
 
 
-def plot(rows: list[Row], path: Path) -> None:
+def plot(medians: dict[tuple[int, str], float], path: Path) -> None:
+    """CPU ms by (count, method); for milvus-lite the client's part only, so it is left out."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
-    for method in dict.fromkeys(row.method for row in rows):
-        own = [row for row in rows if row.method == method]
-        axes.plot(
-            [row.count for row in own],
-            [statistics.median(row.ms) for row in own],
-            marker="o",
-            label=method,
-            color=COLOURS[method],
-        )
-    axes.set(xscale="log", yscale="log", xlabel="keyframes", ylabel="ms a query, median")
+    for method in [method for method in COLOURS if any(of == method for _, of in medians)]:
+        points = sorted((count, ms) for (count, of), ms in medians.items() if of == method)
+        axes.plot(*zip(*points, strict=True), marker="o", label=method, color=COLOURS[method])
+    axes.set(xscale="log", yscale="log", xlabel="keyframes", ylabel="CPU ms a query, median")
     axes.grid(alpha=0.2)
     axes.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vpr_ros.map.index.base import ALL, Hit, Keys, Rows, Selection
 from vpr_ros.map.index.cached_index import CachedIndex
 from vpr_ros.map.index.faiss_index import FaissIndex
-from vpr_ros.map.index.milvus_index import IndexServerError
+from vpr_ros.map.index.milvus_index import IndexServerError, TooManyKeysError
 from vpr_ros.types import Descriptor
 
 DIM = 8
@@ -61,6 +61,8 @@ class Connection:
 
     def search(self, descriptor: Descriptor, k: int, allowed: Selection = ALL) -> list[Hit]:
         self._server.check()
+        if len(allowed.without) > 100:
+            raise TooManyKeysError("too many")
         return self._server.index.search(descriptor, k, allowed)
 
     def wait(self) -> None: ...
@@ -118,6 +120,17 @@ def test_away_and_back(server: Server, cached: CachedIndex) -> None:
         cached.wait()
     cached.wait()
     assert server.index.keys().tolist() == [key for key in range(1, 21) if key not in (2, 12)]
+
+
+def test_a_query_that_a_server_does_not_take_is_answered_here_and_ends_nothing(
+    server: Server, cached: CachedIndex
+) -> None:
+    cached.add(np.arange(1, 301), unit(300))
+    server.index.add(np.array([1000]), unit(1, seed=5))
+    cached.wait()
+    assert [hit.key for hit in cached.search(unit(300)[250], 1, Selection(np.arange(1, 201)))] == [251]
+    assert cached.faults() == []
+    assert cached.search(unit(1, seed=5)[0], 1)[0].key == 1000
 
 
 def test_what_was_removed_is_not_found_on_the_server(server: Server, cached: CachedIndex) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vpr_ros.map.index.base import ALL, Hit, Index, Keys, LocalIndex, Rows, Selection, best
-from vpr_ros.map.index.milvus_index import IndexServerError
+from vpr_ros.map.index.milvus_index import IndexServerError, TooManyKeysError
 from vpr_ros.types import Descriptor
 
 RETRY_S = 5.0
@@ -67,6 +67,8 @@ class CachedIndex:
             try:
                 for hit in remote.search(descriptor, k, Selection(without)):
                     found.setdefault(hit.key, hit)  # our own row is exact, the server's may be a code
+            except TooManyKeysError:
+                pass  # the local answer has to do for this query
             except IndexServerError as error:
                 self._lose(remote, error)
         return best(list(found.values()), k)

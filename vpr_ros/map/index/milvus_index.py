@@ -27,6 +27,10 @@ class IndexServerError(MapError):
     """A server that cannot be reached, takes too long or refuses; or the library that talks to it is missing."""
 
 
+class TooManyKeysError(IndexServerError):
+    """More keys are excluded or wanted than a server takes in one query; it is there, and answers others."""
+
+
 class MilvusIndex:
     """An `Index` in a collection with the fields `key` and `descriptor`, which is made if there is none.
 
@@ -104,11 +108,11 @@ class MilvusIndex:
                 )
 
     def search(self, descriptor: Descriptor, k: int, allowed: Selection = ALL) -> list[Hit]:
-        """Raises IndexServerError also where more than 16384 keys are excluded or wanted, which is more than a server takes."""
+        """Raises TooManyKeysError for more than 16384 keys that are excluded or wanted."""
         if k <= 0:
             return []
         if max(k, len(allowed.without)) > _MOST_LISTED:
-            raise IndexServerError(f"Milvus takes no more than {_MOST_LISTED} keys of a query")
+            raise TooManyKeysError(f"Milvus takes no more than {_MOST_LISTED} keys of a query")
         without = f"key not in {allowed.without.tolist()}" if len(allowed.without) else ""
         with _server_errors(self._uri):
             [found] = self._client.search(
