@@ -232,6 +232,12 @@ class MapConfig:
         "the map is whole in either case",
         choices=("power", "process"),
     )
+    index: str = parameter(
+        "auto",
+        "what searches the map: exact compares with every keyframe, auto only up to 20000 and then like ivfpq; what ivfpq and hnsw keep is in "
+        "NAME.index beside the map",
+        choices=("auto", "exact", "ivfpq", "hnsw"),
+    )
     max_keyframes: int = parameter(
         0,
         "a map that has grown past this by a twentieth loses the keyframes that add least, never the last one of a place; 0: no limit",

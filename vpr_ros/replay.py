@@ -121,7 +121,8 @@ def replay(
 def _open_map(path: Path, engine: Engine, config: Config) -> PlaceMap:
     is_recording = config.map.mode == "mapping"
     model = engine.model
-    return PlaceMap.open(path, model.id, model.dim, recording=is_recording, durability=config.map.durability)
+    options = {"durability": config.map.durability, "index": config.map.index}
+    return PlaceMap.open(path, model.id, model.dim, recording=is_recording, **options)
 
 
 def _once(texts: Sequence[str]) -> str:

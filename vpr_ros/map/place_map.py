@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,8 +17,8 @@ import numpy as np
 from vpr_ros.errors import MapError
 from vpr_ros.map import schema
 from vpr_ros.map.archive import Archive, read_archive
-from vpr_ros.map.index.base import Index, Selection
-from vpr_ros.map.index.faiss_index import FaissIndex
+from vpr_ros.map.index.base import Keys, LocalIndex, Selection
+from vpr_ros.map.index.open import open_index
 from vpr_ros.map.key_table import KeyTable
 from vpr_ros.map.keyframe_headers import LARGEST_STAMP_NS
 from vpr_ros.map.map_file import Kind, MapLock, kind_of, new_database
@@ -25,6 +27,7 @@ from vpr_ros.map.recorder import Recorder
 from vpr_ros.map.rows import (
     DRIVE_MOMENTS,
     CameraRow,
+    DescriptorRow,
     KeyframeRow,
     LinkRow,
     ReleasedRow,
@@ -42,6 +45,8 @@ from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Pose
 KEPT_KEYS = 1 << 16
 """Names whose keys are kept at hand; the others are looked up in the store."""
 KEPT_KEYFRAMES = 64
+COMPARED = 16
+"""Newest descriptors of a snapshot that are compared with the file's."""
 
 
 @dataclass(slots=True)
@@ -63,12 +68,15 @@ class PlaceMap:
     With a file, `add` returns before the disk has the keyframe; `on_durable` is called with it once it does, in another thread.
     """
 
-    def __init__(self, dim: int, index: Index | None = None, store: Store | None = None) -> None:
-        """In memory, or of an open `store`. `index`: an empty one to search with; without it the exact one. Raises MapError."""
+    def __init__(self, dim: int, index: LocalIndex | None = None, store: Store | None = None) -> None:
+        """In memory, or of an open `store`.
+
+        `index`: one to search with, empty or with what a snapshot had; without it one that suits the size. Raises MapError.
+        """
         self.dim = dim
         self.on_durable: Callable[[Keyframe], object] = lambda keyframe: None
         self._store = Store() if store is None else store
-        self._index: Index = FaissIndex(dim) if index is None else index
+        self._index: LocalIndex = open_index(dim) if index is None else index
         self._lock: MapLock | None = None
         self._recorder: Recorder | None = None
         self._pending: dict[int, Keyframe] = {}
@@ -95,17 +103,25 @@ class PlaceMap:
 
     @classmethod
     def open(
-        cls, path: Path, model_id: str, dim: int, *, recording: bool = True, durability: str = "power"
+        cls,
+        path: Path,
+        model_id: str,
+        dim: int,
+        *,
+        recording: bool = True,
+        durability: str = "power",
+        index: str = "auto",
     ) -> PlaceMap:
         """The map in a file. With `recording` it is written as it grows, and made if there is none; without, nothing is written.
 
         Raises MapError if it is missing, corrupt, foreign, of a newer version, made with another model, or (to record) in use
-        by another process or read-only. An archive of before there were databases becomes one; the archive is kept beside it.
+        by another process or read-only. `index` is one of `index.open.KINDS`; what a large one keeps is in the folder `NAME.index`
+        beside the file. An archive of before there were databases becomes one; the archive is kept beside it.
         """
         if not recording:
             if kind_of(path) is Kind.ARCHIVE:
                 return cls.load(path, model_id, dim)
-            return cls._of_file(path, model_id, dim, writable=False, durability=durability)
+            return cls._of_file(path, model_id, dim, writable=False, durability=durability, index=index)
         path = path.resolve()  # a link stays one
         lock = MapLock(path)
         try:
@@ -114,7 +130,7 @@ class PlaceMap:
                 _create(path, model_id, dim)
             elif kind is Kind.ARCHIVE:
                 _import_archive(path, model_id, dim)
-            place_map = cls._of_file(path, model_id, dim, writable=True, durability=durability)
+            place_map = cls._of_file(path, model_id, dim, writable=True, durability=durability, index=index)
         except BaseException:
             lock.release()
             raise
@@ -143,15 +159,17 @@ class PlaceMap:
             store.close()
 
     @classmethod
-    def _of_file(cls, path: Path, model_id: str, dim: int, *, writable: bool, durability: str) -> PlaceMap:
+    def _of_file(cls, path: Path, model_id: str, dim: int, *, writable: bool, durability: str, index: str) -> PlaceMap:
         _require(path)
         store = Store(path, writable=writable, durability=durability)
-        try:
+        with ExitStack() as on_error:
+            on_error.callback(store.close)
             _checked_facts(path, store, model_id, dim)
-            return cls(dim, store=store)
-        except BaseException:
-            store.close()
-            raise
+            opened = _index_of(path, store, dim, index)
+            on_error.callback(opened.close)
+            place_map = cls(dim, opened, store)
+            on_error.pop_all()
+        return place_map
 
     @property
     def model_id(self) -> str:
@@ -209,6 +227,7 @@ class PlaceMap:
             if self._recorder is not None:
                 self._recorder.close()
         finally:
+            self._index.close()
             self._store.close()
             if self._lock is not None:
                 self._lock.release()
@@ -572,16 +591,22 @@ class PlaceMap:
             raise MapError(f"{self.path} is corrupt: loop closures with keyframes that it does not have")
 
     def _fill_index(self) -> None:
-        count = 0
-        for rows in self._store.descriptors():
-            keys = np.array([row.key for row in rows], np.int64)
+        """What a snapshot of the index has not is read from the file."""
+        keys = self._table.keys
+        known = self._index.keys()
+        self._index.remove(np.setdiff1d(known, keys))
+        missing, count = np.setdiff1d(keys, known), 0
+        for rows in self._store.descriptors(above=int(missing[0]) - 1 if len(missing) else self._last_key):
+            found = [row for row in rows if _is_in(row.key, missing)]
             try:
-                self._index.add(keys, descriptors_of(rows, self.dim))
+                self._index.add(np.array([row.key for row in found], np.int64), descriptors_of(found, self.dim))
             except ValueError as error:
                 raise MapError(f"{self.path} is corrupt: {error}") from error
-            count += len(keys)
-        if count != len(self):
-            raise MapError(f"{self.path} is corrupt: {len(self)} keyframes and {count} descriptors")
+            count += len(found)
+        if count != len(missing):
+            raise MapError(
+                f"{self.path} is corrupt: {len(self)} keyframes and {len(self) - len(missing) + count} descriptors"
+            )
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -688,6 +713,34 @@ def _import_archive(path: Path, model_id: str, dim: int) -> None:
         raise MapError(f"cannot keep {path} as {kept.name}: {error.strerror or error}") from error
     archived._store.copy_to(path, _facts(model_id, dim))
     logging.getLogger(__name__).info("%s is a database now; the archive that it was is kept as %s", path, kept.name)
+
+
+def _index_of(path: Path, store: Store, dim: int, kind: str) -> LocalIndex:
+    """With what its snapshot has. A snapshot that has more than the file is that of another past of it, and starts anew."""
+    folder, token = path.with_name(path.name.removesuffix(".vprmap") + ".index"), store.facts().get("map_id", "")
+    index = open_index(dim, kind, folder, token)
+    if not _is_of(index, store):
+        index.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        index = open_index(dim, kind, folder, token)
+    return index
+
+
+def _is_of(index: LocalIndex, store: Store) -> bool:
+    """Whether the newest of what both have is the same. Keys are given once, so that older ones are the same then."""
+    keys = index.keys()
+    if not len(keys):
+        return True
+    if keys[-1] > store.highest_key():
+        return False  # the file is a backup of before, or the disk never had the last keyframes
+    found, rows = index.descriptors(keys[-COMPARED:])
+    stored = {row.key: row.vector for row in store.rows(DescriptorRow, "key >= ?", (int(found.min()),))}
+    return all(stored.get(key, row.tobytes()) == row.tobytes() for key, row in zip(found.tolist(), rows, strict=True))
+
+
+def _is_in(key: int, ascending: Keys) -> bool:
+    position = int(np.searchsorted(ascending, key))
+    return position < len(ascending) and bool(ascending[position] == key)
 
 
 def _share(count: int, total: int) -> str:
