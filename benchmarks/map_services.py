@@ -10,6 +10,7 @@ The node runs in a process of its own and gets ten images a second. Gaps are bet
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import threading
@@ -114,12 +115,14 @@ def measure(count: int, folder: Path) -> None:
             ("load_map", lambda: ears.call(LoadMap, "/vpr/load_map", name="large").message),
             ("save_map", lambda: ears.call(SaveMap, "/vpr/save_map", name="copy").message),
             ("reset", lambda: ears.call(Trigger, "/vpr/reset").message),
+            ("load_map", lambda: ears.call(LoadMap, "/vpr/load_map", name="large").message),
+            ("reset", lambda: ears.call(Trigger, "/vpr/reset").message),
         ):
             line = gaps(node, call)
             print(f"  {name:9} {line[:150]}; resident {memory_mb(node):.0f} MB", flush=True)
         camera.close()
-    for path in folder.glob("*"):
-        path.unlink()
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def cycle(cycles: int, folder: Path) -> None:

@@ -140,6 +140,10 @@ class Diagnostics:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""
         self._has_loaded_map, self._before_this_map = len(detector.map) > 0, self._statuses.copy()
 
+    def unconfigured(self) -> None:
+        """Forget the detector, and with it the map and the model."""
+        self._detector = self._stopwatch = None
+
     def fail(self, reason: str) -> None:
         """The node could not be configured."""
         self._failure = reason

@@ -17,6 +17,7 @@ from vpr_msgs.srv import LoadMap, SaveMap
 from vpr_ros.errors import MapError, VprError
 from vpr_ros.files import expanded
 from vpr_ros.map.place_map import PlaceMap
+from vpr_ros.memory import release_memory
 from vpr_ros.ros.recogniser import Recogniser
 
 
@@ -68,9 +69,12 @@ class MapServices:
     def _reset(self, _: Trigger.Request) -> str:
         recogniser = self._recogniser()
         before = recogniser.start_with(PlaceMap(recogniser.model.dim))
-        if before.path is None:
-            return f"forgot {len(before)} keyframes"
-        return f"left the map {before.path}, which keeps its {len(before)} keyframes, for an empty one in memory"
+        path, count = before.path, len(before)
+        del before
+        release_memory()
+        if path is None:
+            return f"forgot {count} keyframes"
+        return f"left the map {path}, which keeps its {count} keyframes, for an empty one in memory"
 
     def _save_map(self, request: SaveMap.Request) -> str:
         recogniser = self._recogniser()
@@ -93,6 +97,7 @@ class MapServices:
             place_map.close()
             raise MapError("the node was cleaned up meanwhile: the map is not loaded")
         recogniser.start_with(place_map)
+        release_memory()
         fault = recogniser.check_map()
         return f"loaded {len(place_map)} keyframes from {path}" + (f"; {fault}" if fault else "")
 

@@ -23,6 +23,7 @@ from std_srvs.srv import SetBool
 from vpr_ros.config import Config
 from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.extrinsics import configured_extrinsics
+from vpr_ros.memory import release_memory
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.map_services import MapServices, map_path
 from vpr_ros.ros.open_decoder import open_decoder
@@ -94,7 +95,13 @@ class VprNode(LifecycleNode):
 
     def _unconfigure(self) -> bool:
         configured, self._configured = self._configured, None
-        return configured is None or configured.close()
+        if configured is None:
+            return True
+        has_ended = configured.close()
+        self._diagnostics.unconfigured()
+        del configured
+        release_memory()
+        return has_ended
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
