@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from small_maps import CAMERA, assert_same_keyframes, name, some_map
 
 from vpr_ros.errors import MapError
+from vpr_ros.map.index.open import open_index
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.map.pruning import Plan
 from vpr_ros.map.rows import DRIVE_MOMENTS
+from vpr_ros.map.store import Store
 from vpr_ros.types import Keyframe, KeyframeRef, Thumbnail
 
 
@@ -245,3 +248,68 @@ def test_a_map_is_pruned_to_what_it_may_keep(tmp_path: Path) -> None:
     place_map.shrink()
     place_map.close()
     assert PlaceMap.load(path, "m").names == place_map.names
+
+
+def many(place_map: PlaceMap, first: int, count: int) -> None:
+    """Keyframes with ids from `first` on; each id always has the same descriptor."""
+    for i in range(first, first + count):
+        descriptor = np.random.default_rng(i).normal(size=place_map.dim).astype(np.float32)
+        place_map.add(Keyframe(KeyframeRef("", "s", i), descriptor / np.linalg.norm(descriptor)))
+
+
+def assert_finds_all(place_map: PlaceMap) -> None:
+    for ref in place_map.names[::50]:
+        assert place_map.search(place_map[ref].descriptor, 1)[0].keyframe == ref
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A map whose index has a snapshot."""
+    path = tmp_path / "town.vprmap"
+    with PlaceMap.open(path, "m", 16, index="ivfpq") as place_map:
+        many(place_map, 0, 4500)
+        place_map._index.wait()
+    assert (tmp_path / "town.index" / "sealed.vpri").is_file()
+    return path
+
+
+def test_a_large_map_opens_with_what_its_index_has_kept(sealed: Path) -> None:
+    store = Store(sealed, writable=False)
+    assert len(open_index(16, "ivfpq", sealed.with_suffix(".index"), store.facts()["map_id"]).keys()) >= 4000
+    store.close()
+    for recording in (False, True):
+        with PlaceMap.open(sealed, "m", 16, index="ivfpq", recording=recording) as place_map:
+            assert len(place_map) == 4500
+            assert_finds_all(place_map)
+            if recording:
+                many(place_map, 4500, 100)
+                place_map.remove(place_map.names[1000:1200])
+                assert_finds_all(place_map)
+    with PlaceMap.open(sealed, "m", 16, index="ivfpq") as place_map:
+        assert len(place_map) == 4400
+        assert_finds_all(place_map)
+
+
+@pytest.mark.parametrize("grown", [0, 3000])
+def test_an_index_of_another_past_of_the_map_is_made_anew(sealed: Path, tmp_path: Path, grown: int) -> None:
+    """Somebody puts a copy of the file back in its place: keys that were given since are given again."""
+    copy = tmp_path / "kept"
+    shutil.copy(sealed, copy)
+    with PlaceMap.open(sealed, "m", 16, index="ivfpq") as place_map:
+        many(place_map, 10_000, 3000)
+        place_map._index.wait()
+    shutil.copy(copy, sealed)
+    if grown:  # without the index beside it, as on another machine
+        shutil.move(tmp_path / "town.index", tmp_path / "away")
+        with PlaceMap.open(sealed, "m", 16, index="exact") as place_map:
+            many(place_map, 20_000, grown)
+        shutil.move(tmp_path / "away", tmp_path / "town.index")
+    with PlaceMap.open(sealed, "m", 16, index="ivfpq") as place_map:
+        assert len(place_map) == 4500 + grown
+        assert_finds_all(place_map)
+
+
+def test_a_small_map_has_no_folder_beside_it(tmp_path: Path) -> None:
+    with PlaceMap.open(tmp_path / "town.vprmap", "m", 16) as place_map:
+        many(place_map, 0, 100)
+    assert [path.name for path in tmp_path.iterdir()] == ["town.vprmap"]
