@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,28 @@ def test_after_making_anew_failed_the_old_rows_are_kept_and_go_on(
     assert again.search(unit(40, seed=1)[7], 1)[0].key == 107
     again.close()
     assert len(list(folder.glob("rows-*.f32"))) == 1
+
+
+def test_removals_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is one state, whichever."""
+    index = opened(tmp_path)
+    index.add(np.arange(1, COUNT + 1), unit(COUNT))
+    index.wait()
+    written_once = zlib.crc32
+
+    def with_a_removal(data: bytes, value: int = 0) -> int:
+        crc = written_once(data, value)
+        index.remove(np.array([with_a_removal.key]))  # type: ignore[attr-defined]
+        with_a_removal.key += 1  # type: ignore[attr-defined]
+        return crc
+
+    with_a_removal.key = 1  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(zlib, "crc32", with_a_removal)
+        index.add(np.arange(100, 120), unit(20, seed=1))
+        index.wait()
+    assert with_a_removal.key > 3  # type: ignore[attr-defined]
+    index.close()
+    again = opened(tmp_path)
+    assert len(again) >= COUNT + 20 - with_a_removal.key  # type: ignore[attr-defined]
+    again.close()

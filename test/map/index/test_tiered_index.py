@@ -84,7 +84,7 @@ steps = st.lists(
 
 
 @pytest.mark.parametrize("codes", ALL_CODES, ids=lambda codes: codes.kind)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps=steps, seed=st.integers(0, 2**32 - 1))
 def test_answers_are_those_of_what_it_holds(codes: Codes, steps: list[tuple[str, Any]], seed: int) -> None:
     """In any order of adding, removing, searching, building and opening again."""
@@ -312,3 +312,21 @@ def test_everything_removed_while_a_build_goes_on() -> None:
         index.wait()
         assert index.sealed_count == 60
         truth.check(index, unit(rng, 1)[0], 5, np.array([301]))
+
+
+def test_what_little_is_left_is_searched_exactly_again() -> None:
+    rng = np.random.default_rng(1)
+    truth = Truth()
+    with closing(small()) as index:
+        truth.add(index, np.arange(1, 101), unit(rng, 100))
+        index.wait()
+        truth.remove(index, np.arange(1, 92))
+        index.wait()
+        assert index.sealed_count == 0
+        assert index.faults() == []
+        truth.check(index, unit(rng, 1)[0], 5, np.array([95]))
+        truth.remove(index, np.array([99]))
+        truth.add(index, np.arange(200, 260), unit(rng, 60))
+        index.wait()
+        assert index.sealed_count == 69  # with the one that was removed
+        truth.check(index, unit(rng, 1)[0], 5, np.array([95]))

@@ -103,11 +103,16 @@ class IvfPq:
             1.0, self.probed * index.ntotal / max(index.ntotal - excluded, 1)
         )  # as many rows that count as ever
         probes = faiss.SearchParametersIVF(nprobe=max(1, round(share * ivf.nlist)), sel=selector)
-        with _one_thread():
-            found = index.search(query[None], size, params=faiss.SearchParametersPreTransform(index_params=probes))[1][
-                0
-            ]
-        return np.asarray(found[found >= 0])
+        parameters = faiss.SearchParametersPreTransform(index_params=probes)
+        wanted = size
+        while True:
+            with _one_thread():
+                found = index.search(query[None], wanted, params=parameters)[1][0]
+            found = found[found >= 0]
+            kept = found if bits is None else found[is_set(bits, found)]
+            if len(kept) >= size or len(found) < wanted:
+                return np.asarray(kept[:size])
+            wanted *= 4  # faiss 1.8 does not look at the selector
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,10 @@ class Hnsw:
         with _one_thread():
             found = index.search(query[None], min(size, index.ntotal), params=parameters)[1][0]
         return np.asarray(found[found >= 0])
+
+
+def is_set(bits: Bits, positions: Positions) -> NDArray[np.bool_]:
+    return (bits[positions >> 3] >> (positions & 7).astype(np.uint8) & 1).astype(bool)
 
 
 @contextmanager

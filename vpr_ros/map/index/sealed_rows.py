@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr_ros.map.index.base import Hit, Keys, Rows
-from vpr_ros.map.index.codes import Bits, Codes, Positions
+from vpr_ros.map.index.codes import Bits, Codes, Positions, is_set
 from vpr_ros.map.index.row_file import RowFile
 from vpr_ros.types import Descriptor
 
@@ -73,7 +73,7 @@ class SealedRows:
         seeds = found[np.argsort(-similarities, kind="stable")[:SEEDS]]
         near = np.clip(seeds[:, None] + np.arange(-REACH, REACH + 1), 0, len(self) - 1)
         near = _distinct(near.ravel())
-        near = near[(found[np.minimum(np.searchsorted(found, near), len(found) - 1)] != near) & _is_set(bits, near)]
+        near = near[(found[np.minimum(np.searchsorted(found, near), len(found) - 1)] != near) & is_set(bits, near)]
         found = np.concatenate([found, near])
         similarities = np.concatenate([similarities, self._similarities(near, query)])
         order = np.lexsort((found, -similarities))[:k]
@@ -83,7 +83,7 @@ class SealedRows:
         found = np.searchsorted(self.keys, keys)
         found = np.minimum(found, len(self) - 1)
         found = _distinct(found[self.keys[found] == keys])
-        return found[_is_set(self.alive, found)]
+        return found[is_set(self.alive, found)]
 
     def _similarities(self, positions: Positions, query: Descriptor) -> NDArray[np.float32]:
         rows = self.file.rows
@@ -106,10 +106,6 @@ def _distinct(positions: Positions) -> Positions:
 def count_of(bits: Bits, count: int) -> int:
     """How many of the first `count` bits are 1."""
     return int(np.unpackbits(bits, count=count, bitorder="little").sum(dtype=np.int64))
-
-
-def _is_set(bits: Bits, positions: Positions) -> NDArray[np.bool_]:
-    return (bits[positions >> 3] >> (positions & 7).astype(np.uint8) & 1).astype(bool)
 
 
 def _positions_of(bits: Bits, count: int) -> Positions:

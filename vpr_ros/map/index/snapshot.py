@@ -94,7 +94,14 @@ class Snapshot:
             "codes_bytes": len(codes),
         }
         text = json.dumps(header).encode()
-        parts: list[Any] = [_MAGIC, struct.pack("<I", len(text)), text, sealed.keys.astype("<i8"), sealed.alive, codes]
+        parts: list[Any] = [
+            _MAGIC,
+            struct.pack("<I", len(text)),
+            text,
+            sealed.keys.astype("<i8"),
+            sealed.alive.copy(),
+            codes,
+        ]
         try:
             sealed.file.sync()
             with whole_file(self._folder / "sealed.vpri") as file:

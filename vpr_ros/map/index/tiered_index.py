@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from vpr_ros.map.index.base import ALL, Hit, Keys, Rows, Selection, best
-from vpr_ros.map.index.codes import Codes, Stopped
+from vpr_ros.map.index.codes import Codes, Positions, Stopped
 from vpr_ros.map.index.faiss_index import FaissIndex
 from vpr_ros.map.index.row_file import RowFile
 from vpr_ros.map.index.sealed_rows import SealedRows, all_alive, count_of
@@ -164,8 +164,12 @@ class TieredIndex:
         new = sum(map(len, self._tails))
         if self._sealed is None:
             return new >= self._first * self._patience
-        is_wasteful = self._sealed.dead > MOST_DEAD * len(self._sealed)
+        is_wasteful = self._is_wasteful(self._sealed)
         return new >= self._tail_rows * self._patience or (is_wasteful and self._patience == 1)
+
+    @staticmethod
+    def _is_wasteful(sealed: SealedRows) -> bool:
+        return sealed.dead > MOST_DEAD * len(sealed)
 
     def _freeze(self) -> None:
         """Additions go to a new tail from now on, so that the build may read the others."""
@@ -201,7 +205,11 @@ class TieredIndex:
     def _build(self) -> None:
         with self._changed:
             old, taken, dead = self._sealed, self._tails[:-1], self._dead
-        new = self._sealed_of(old, taken)
+            living = old.living() if old is not None and self._is_wasteful(old) else None
+        if old is not None and living is not None and len(living) + sum(map(len, taken)) < self._first // 2:
+            self._unseal(old, living)
+            return
+        new = self._sealed_of(old, living, taken)
         new.remove(dead)
         is_new_file = old is None or new.file is not old.file
         with self._changed:
@@ -214,19 +222,30 @@ class TieredIndex:
         if self._snapshot and (is_new_file or len(new) - self._snapshot.count > UNSAVED * len(new)):
             self._snapshot.save(new)
 
-    def _sealed_of(self, old: SealedRows | None, taken: list[FaissIndex]) -> SealedRows:
-        """`old` and `taken` in one. The rows of `old` stay where they are, and their codes if they can."""
-        if old is None or old.dead > MOST_DEAD * len(old):
-            file = self._snapshot.new_rows() if self._snapshot else RowFile.in_memory(self._dim)
-            living = old.living() if old is not None else np.empty(0, np.int64)
-            for start in range(0, len(living), _CHUNK):
-                self._check()
-                file.append(old.file.rows[living[start : start + _CHUNK]])  # type: ignore[union-attr]
-            keys, alive = old.keys[living] if old is not None else living, all_alive(len(living))
-            index = None
-        else:
+    def _unseal(self, old: SealedRows, living: Positions) -> None:
+        """So little is left that it is searched exactly again."""
+        tail = FaissIndex(self._dim)
+        tail.add(old.keys[living], old.file.rows[living])
+        with self._changed:
+            for keys in self._removed:
+                tail.remove(keys)
+            self._sealed, self._tails = None, [tail, *self._tails]
+        old.file.close()
+
+    def _sealed_of(self, old: SealedRows | None, living: Positions | None, taken: list[FaissIndex]) -> SealedRows:
+        """`old` and `taken` in one. The rows of `old` stay where they are, and their codes if they can, unless only the `living` are kept."""
+        index = None
+        if old is not None and living is None:
             file, keys, alive, index = old.file, old.keys, old.alive, old.index
             file.cut(len(old))
+        else:
+            file = self._snapshot.new_rows() if self._snapshot else RowFile.in_memory(self._dim)
+            keys, alive = np.empty(0, np.int64), all_alive(0)
+            if old is not None and living is not None:
+                keys, alive = old.keys[living], all_alive(len(living))
+                for start in range(0, len(living), _CHUNK):
+                    self._check()
+                    file.append(old.file.rows[living[start : start + _CHUNK]])
         for tail in taken:
             for start in range(0, len(tail), _CHUNK):
                 self._check()
