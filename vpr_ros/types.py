@@ -235,6 +235,21 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """Two keyframes that an accepted loop closure found to be one place.
+
+    `first_from_second` takes points of the second one's camera to the first one's, like `Verification.match_from_query`; it is None
+    where no pose was found, and for closures of keyframes that were pruned. `covariance` and `scale_known` as there.
+    """
+
+    first: KeyframeRef
+    second: KeyframeRef
+    first_from_second: Pose | None = None
+    covariance: NDArray[np.float64] | None = None
+    scale_known: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PlaceMatch:
     """The answer to one query, accepted or not, with the numbers behind it.
 

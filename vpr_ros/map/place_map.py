@@ -38,9 +38,11 @@ from vpr_ros.map.rows import (
     descriptors_of,
     header_of,
     keyframe_rows,
+    link_row,
+    relative_pose_of,
 )
 from vpr_ros.map.store import Store
-from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Pose
+from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Link, Pose, Verification
 
 KEPT_KEYS = 1 << 16
 """Names whose keys are kept at hand; the others are looked up in the store."""
@@ -274,9 +276,9 @@ class PlaceMap:
         self._keep(key, keyframe)
         self._write(rows, key, keyframe)
 
-    def link(self, first: KeyframeRef, second: KeyframeRef) -> None:
-        """Note that two keyframes show one place."""
-        link = LinkRow(self._key(first), self._key(second))
+    def link(self, first: KeyframeRef, second: KeyframeRef, found: Verification | None = None) -> None:
+        """Note that two keyframes show one place, and what local geometry found of the second one's frame and the first."""
+        link = link_row(self._key(first), self._key(second), found)
         self._links.append((link.first, link.second))
         self._write([link])
 
@@ -413,6 +415,16 @@ class PlaceMap:
         """Pairs of keyframes that an accepted loop closure found to be one place."""
         return [(self._ref(first), self._ref(second)) for first, second in self._links]
 
+    def closures(self) -> Iterator[Link]:
+        """`links` with what is known of their poses, as far as they are durable. Raises MapError."""
+        for row in self._store.rows(LinkRow):
+            if row.first in self._table and row.second in self._table:
+                try:
+                    pose, covariance = relative_pose_of(row) or (None, None)
+                except ValueError as error:
+                    raise MapError(f"{self.path} is corrupt: {error}") from error
+                yield Link(self._ref(row.first), self._ref(row.second), pose, covariance, bool(row.scale_known))
+
     def linked_moments(self) -> Iterator[tuple[int, int]]:
         """The moments of each pair of `links`."""
         return ((self._table.get("moment", a), self._table.get("moment", b)) for a, b in self._links)
@@ -456,9 +468,10 @@ class PlaceMap:
                     f"session {ref.session!r} of robot {ref.robot!r} is in both maps, but not the same: rename it in one (vpr map rename)"
                 )
         known = set(self.links)
-        for link in other.links:
-            if link not in known:
-                self.link(*link)
+        for link in other.closures():
+            if (link.first, link.second) not in known:
+                found = Verification(0, 0.0, 0.0, link.first_from_second, link.covariance, link.scale_known)
+                self.link(link.first, link.second, found)
         return added
 
     @property

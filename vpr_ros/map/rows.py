@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from vpr_ros.map.keyframe_headers import Header
 from vpr_ros.map.schema import checksum
 from vpr_ros.rotations import is_pose
-from vpr_ros.types import Keyframe, Pose, Thumbnail
+from vpr_ros.types import Keyframe, Pose, Thumbnail, Verification
 
 DRIVE_MOMENTS = 10**12
 """Moments of different drives never lie near one another; a multiple of common gaps, so that all drives are rounded alike (`Links`)."""
-POSE_BYTES = 128
-"""Of 4 x 4 float64, row by row, little-endian."""
+POSE_BYTES, COVARIANCE_BYTES = 128, 288
+"""Of 4 x 4 and 6 x 6 float64, row by row, little-endian."""
 
 
 class SessionRow(NamedTuple):
@@ -65,10 +65,13 @@ class ThumbnailRow(NamedTuple):
 
 
 class LinkRow(NamedTuple):
-    """Two keyframes that an accepted loop closure found to be one place."""
+    """Two keyframes that an accepted loop closure found to be one place, and how their cameras stood to one another, if known."""
 
     first: int
     second: int
+    first_from_second: bytes | None = None
+    covariance: bytes | None = None
+    scale_known: int = 0
 
 
 class ReleasedRow(NamedTuple):
@@ -152,6 +155,27 @@ def keyframe_of(
         head.integer("elapsed_ns", None, -(2**63), 2**63 - 1),
         head.integer("odometry_segment", None, 0, 2**63 - 1),
     )
+
+
+def link_row(first: int, second: int, found: Verification | None) -> LinkRow:
+    """What local geometry found of the second keyframe's frame, the query, and the first, its match."""
+    if found is None or found.match_from_query is None or found.covariance is None:
+        return LinkRow(first, second)
+    covariance = np.ascontiguousarray(found.covariance, "<f8").tobytes()
+    return LinkRow(first, second, _bytes(found.match_from_query), covariance, int(found.scale_known))
+
+
+def relative_pose_of(row: LinkRow) -> tuple[Pose, NDArray[np.float64]] | None:
+    """`first_from_second` and its covariance (6, 6). Raises ValueError for what is none."""
+    pose = pose_of(row.first_from_second)
+    if pose is None or row.covariance is None:
+        return None
+    if len(row.covariance) != COVARIANCE_BYTES:
+        raise ValueError("a covariance that is not of 6 x 6 numbers")
+    covariance: NDArray[np.float64] = np.frombuffer(row.covariance, "<f8").reshape(6, 6).astype(np.float64)
+    if not np.isfinite(covariance).all():
+        raise ValueError("a covariance that is not finite")
+    return pose, covariance
 
 
 def header_of(session: SessionRow, camera: CameraRow, row: KeyframeRow, scale: float | None = None) -> Header:

@@ -32,7 +32,8 @@ TABLES = (
     "CREATE TABLE thumbnail (key INTEGER PRIMARY KEY REFERENCES keyframe ON DELETE CASCADE, scale REAL NOT NULL, "
     "jpeg BLOB NOT NULL, crc INTEGER NOT NULL) STRICT",
     "CREATE TABLE link (first INTEGER NOT NULL REFERENCES keyframe ON DELETE CASCADE, "
-    "second INTEGER NOT NULL REFERENCES keyframe ON DELETE CASCADE, crc INTEGER NOT NULL, PRIMARY KEY (first, second)) "
+    "second INTEGER NOT NULL REFERENCES keyframe ON DELETE CASCADE, first_from_second BLOB, covariance BLOB, "
+    "scale_known INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (first, second)) "
     "STRICT, WITHOUT ROWID",
     "CREATE TABLE released (moment INTEGER PRIMARY KEY, crc INTEGER NOT NULL) STRICT",
     "CREATE INDEX keyframe_camera ON keyframe (camera)",

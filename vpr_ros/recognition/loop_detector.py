@@ -150,7 +150,7 @@ class LoopDetector:
         if match.accepted:
             session.accepted_ns = now.elapsed_ns
             if keyframe is not None and match.match is not None:
-                self.map.link(match.match, keyframe)
+                self.map.link(match.match, keyframe, match.verification)
                 self._links.add(self.map.moment(match.match), self.map.moment(keyframe))
         return replace(match, keyframe_id=None if keyframe is None else keyframe.id, odometry=now.odometry)
 
