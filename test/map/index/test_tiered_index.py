@@ -301,7 +301,7 @@ def test_everything_removed_while_a_build_goes_on() -> None:
         index.wait()
         codes.may_end.clear()
         codes.begun.clear()
-        truth.add(index, np.arange(41, 241), unit(rng, 200))  # four times as many: the codes are trained again
+        truth.add(index, np.arange(41, 241), unit(rng, 200))  # many more: the codes are trained again
         assert codes.begun.wait(60)
         truth.remove(index, index.keys())
         codes.may_end.set()

@@ -12,7 +12,7 @@ from vpr_ros.map.index.tiered_index import TAIL, TieredIndex
 
 KINDS = ("auto", "exact", "ivfpq", "hnsw")
 EXACT_UP_TO = 20_000
-"""Keyframes up to which `auto` compares a query with all of them: 40 MB and about 2 ms at 512 dimensions, less than an inference (docs/place_index.md)."""
+"""Keyframes up to which `auto` compares a query with all of them: 40 MB and 2 to 4 ms at 512 dimensions, less than an inference (docs/place_index.md)."""
 
 
 def open_index(dim: int, kind: str = "auto", snapshot: Path | None = None, token: str = "") -> LocalIndex:

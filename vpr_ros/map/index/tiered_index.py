@@ -23,14 +23,14 @@ from vpr_ros.types import Descriptor
 
 TAIL = 2048
 """Rows that are added to a sealed part at once: to search so many exactly takes about 0.2 ms."""
-GROWTH = 4
+GROWTH = 2
 """So many times as many rows as codes were trained for, and they are trained again."""
 MOST_DEAD = 0.25
 """Share of removed rows above which the sealed part is made anew without them."""
 UNSAVED = 1 / 8
 """Share of rows that are built again at the next start if the process dies; a snapshot is not written for fewer."""
 _SLICE = 1024
-_CHUNK = 8192
+_CHUNK = 4096
 _NICENESS = 10
 
 
