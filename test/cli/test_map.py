@@ -89,3 +89,10 @@ def test_a_map_that_is_not_there_is_one_line(action: str, tmp_path: Path, capsys
     assert run(action, tmp_path / "none.vprmap", *more) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", town, tmp_path / "out", "--formats", "tum,pairs") == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in ("trajectories", "pairs.txt")]
+    assert run("export", town, tmp_path / "out", "--formats", "kml") == 2
+    assert "there is no 'kml'; there are g2o, tum, pairs, npz" in capsys.readouterr().err

@@ -15,6 +15,8 @@ from tqdm import tqdm
 from vpr_ros.config import Config
 from vpr_ros.doctor.finding import size_text
 from vpr_ros.errors import MapError
+from vpr_ros.evaluation.map_export import FORMATS, export_map
+from vpr_ros.files import check_writable
 from vpr_ros.map.place_map import PlaceMap, facts_of
 from vpr_ros.map.salvage import Examination, examine, repair
 from vpr_ros.printable import printable
@@ -29,6 +31,7 @@ examples:
   vpr map rename lab.vprmap 20260501T081500.000000 monday
   vpr map remove lab.vprmap monday
   vpr map prune lab.vprmap --keyframes 20000
+  vpr map export lab.vprmap lab/ --formats tum,pairs
 """
 
 
@@ -49,7 +52,8 @@ def add(command: argparse.ArgumentParser) -> None:
     rename = action("rename", "give a session another name")
     remove = action("remove", "forget a session")
     prune = action("prune", "remove the keyframes that add least; never the last one of a place")
-    for each in (info, check, rename, remove, prune):
+    export = action("export", "write a map as files that other tools read: g2o, TUM trajectories, pairs of images, npz")
+    for each in (info, check, rename, remove, prune, export):
         each.add_argument("map", type=Path, metavar="MAP", help="a .vprmap file")
     check.add_argument("--repair", type=Path, metavar="NEW", help="write what is whole to another file")
     merge.add_argument("map", type=Path, metavar="INTO", help="the map that grows")
@@ -60,6 +64,10 @@ def add(command: argparse.ArgumentParser) -> None:
     rename.add_argument("name", help="the new name")
     rename.add_argument("--new-robot", help="another robot, too")
     prune.add_argument("--keyframes", type=int, required=True, metavar="N", help="how many may stay")
+    export.add_argument("folder", type=Path, help="where the files go; made if there is none")
+    export.add_argument(
+        "--formats", default=",".join(FORMATS), help="some of %(default)s, with commas; pairs come with the pictures"
+    )
     prune.add_argument("--dry-run", action="store_true", help="only count")
 
 
@@ -164,4 +172,15 @@ def _prune(options: argparse.Namespace) -> int:
             print(f"removed {count} of {before} keyframes; {len(place_map)} are left")
         if before - count > options.keyframes:
             print("more would be the last ones of their place")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    formats = options.formats.split(",")
+    if unknown := set(formats) - set(FORMATS):
+        raise MapError(f"--formats: there is no {sorted(unknown)[0]!r}; there are {', '.join(FORMATS)}")
+    with _open(options.map, recording=False) as place_map:
+        check_writable(options.folder)
+        for path in export_map(place_map, options.folder, formats):
+            print(path)
     return 0
