@@ -19,6 +19,7 @@ from vpr_ros.map import schema, store
 from vpr_ros.map.map_file import MapLock
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.map.rows import ROWS, TABLE_OF, KeyframeRow
+from vpr_ros.types import Verification
 
 
 def saved(path: Path, count: int = 5) -> Path:
@@ -179,7 +180,7 @@ def test_an_older_map_is_brought_up_to_date_when_it_is_recorded_in(
         ("DELETE FROM descriptor WHERE key = 2", "5 keyframes and 4 descriptors"),
         ("DELETE FROM camera WHERE camera = 1", "which it does not have"),
         ("DELETE FROM session", "which it does not have"),
-        ("INSERT INTO link VALUES (1, 99, 0)", "checksum"),
+        ("INSERT INTO link VALUES (1, 99, NULL, NULL, 0, 0)", "checksum"),
     ],
 )
 def test_a_forged_map_is_refused_when_it_is_opened(
@@ -232,9 +233,27 @@ def test_forged_rows_with_right_checksums_are_refused_too(tmp_path: Path) -> Non
         with pytest.raises(MapError, match="is corrupt"):
             list(is_copied(path))
     path = saved(tmp_path / "town.vprmap")
-    change(path, f"INSERT INTO link VALUES (1, 99, {schema.checksum(1, 99)})")
+    change(path, f"INSERT INTO link VALUES (1, 99, NULL, NULL, 0, {schema.checksum(1, 99, None, None, 0)})")
     with pytest.raises(MapError, match="loop closures with keyframes that it does not have"):
         is_copied(path)
+
+
+def test_what_was_found_of_a_closure_is_kept(tmp_path: Path) -> None:
+    path, turned, covariance = tmp_path / "town.vprmap", np.diag([1.0, -1.0, -1.0, 1.0]), np.diag(np.arange(1.0, 7.0))
+    with is_recording(path) as recorded:
+        first, second, third = (keyframe.ref for keyframe in some_keyframes(3))
+        for keyframe in some_keyframes(3):
+            recorded.add(keyframe)
+        recorded.link(first, second, Verification(30, 0.5, 0.5, turned, covariance, True))
+        recorded.link(first, third, Verification(30, 0.5, 0.5))
+    posed, bare = is_copied(path).closures()
+    np.testing.assert_array_equal(posed.first_from_second, turned)
+    np.testing.assert_array_equal(posed.covariance, covariance)
+    assert (posed.first, posed.second, posed.scale_known) == (first, second, True)
+    assert (bare.second, bare.first_from_second, bare.covariance, bare.scale_known) == (third, None, None, False)
+    forge(path, "link", "covariance", b"short")
+    with pytest.raises(MapError, match="is corrupt"):
+        list(is_copied(path).closures())
 
 
 def test_a_changed_keyframe_is_noticed_when_it_is_read(tmp_path: Path) -> None:
