@@ -83,9 +83,11 @@ def test_prune(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("prune", town, "--keyframes", 0) == 2
 
 
-@pytest.mark.parametrize("action", ["info", "check", "rename", "remove", "prune"])
+@pytest.mark.parametrize("action", ["info", "check", "rename", "remove", "prune", "export", "view"])
 def test_a_map_that_is_not_there_is_one_line(action: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more = {"rename": ["a", "b"], "remove": ["a"], "prune": ["--keyframes", "5"]}.get(action, [])
+    more = {"rename": ["a", "b"], "remove": ["a"], "prune": ["--keyframes", "5"], "export": [tmp_path / "out"]}.get(
+        action, []
+    )
     assert run(action, tmp_path / "none.vprmap", *more) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
@@ -96,3 +98,9 @@ def test_export(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.split() == [str(tmp_path / "out" / name) for name in ("trajectories", "pairs.txt")]
     assert run("export", town, tmp_path / "out", "--formats", "kml") == 2
     assert "there is no 'kml'; there are g2o, tum, pairs, npz" in capsys.readouterr().err
+
+
+def test_view(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("view", town, "--out", tmp_path / "page.html") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+    assert "30" in (tmp_path / "page.html").read_text()

@@ -16,6 +16,7 @@ from vpr_ros.config import Config
 from vpr_ros.doctor.finding import size_text
 from vpr_ros.errors import MapError
 from vpr_ros.evaluation.map_export import FORMATS, export_map
+from vpr_ros.evaluation.map_page import write_map_page
 from vpr_ros.files import check_writable
 from vpr_ros.map.place_map import PlaceMap, facts_of
 from vpr_ros.map.salvage import Examination, examine, repair
@@ -32,6 +33,7 @@ examples:
   vpr map remove lab.vprmap monday
   vpr map prune lab.vprmap --keyframes 20000
   vpr map export lab.vprmap lab/ --formats tum,pairs
+  vpr map view lab.vprmap --out lab.html
 """
 
 
@@ -53,7 +55,8 @@ def add(command: argparse.ArgumentParser) -> None:
     remove = action("remove", "forget a session")
     prune = action("prune", "remove the keyframes that add least; never the last one of a place")
     export = action("export", "write a map as files that other tools read: g2o, TUM trajectories, pairs of images, npz")
-    for each in (info, check, rename, remove, prune, export):
+    view = action("view", "write a page with the paths, pictures and connections of a map")
+    for each in (info, check, rename, remove, prune, export, view):
         each.add_argument("map", type=Path, metavar="MAP", help="a .vprmap file")
     check.add_argument("--repair", type=Path, metavar="NEW", help="write what is whole to another file")
     merge.add_argument("map", type=Path, metavar="INTO", help="the map that grows")
@@ -68,6 +71,7 @@ def add(command: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--formats", default=",".join(FORMATS), help="some of %(default)s, with commas; pairs come with the pictures"
     )
+    view.add_argument("--out", type=Path, metavar="PAGE", help="default: the map's name with .html, in this folder")
     prune.add_argument("--dry-run", action="store_true", help="only count")
 
 
@@ -183,4 +187,13 @@ def _export(options: argparse.Namespace) -> int:
         check_writable(options.folder)
         for path in export_map(place_map, options.folder, formats):
             print(path)
+    return 0
+
+
+def _view(options: argparse.Namespace) -> int:
+    page = options.out or Path(f"{options.map.stem}.html")
+    with _open(options.map, recording=False) as place_map:
+        check_writable(page.parent)
+        write_map_page(page, place_map, options.map.stem)
+    print(page)
     return 0
