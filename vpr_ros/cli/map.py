@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from vpr_ros.cli.config import add_config, config_of
 from vpr_ros.config import Config
 from vpr_ros.doctor.finding import size_text
 from vpr_ros.errors import MapError
@@ -34,6 +35,7 @@ examples:
   vpr map prune lab.vprmap --keyframes 20000
   vpr map export lab.vprmap lab/ --formats tum,pairs
   vpr map view lab.vprmap --out lab.html
+  vpr map reembed lab.vprmap lab2.vprmap --model better.onnx --from lab_bag/
 """
 
 
@@ -56,7 +58,8 @@ def add(command: argparse.ArgumentParser) -> None:
     prune = action("prune", "remove the keyframes that add least; never the last one of a place")
     export = action("export", "write a map as files that other tools read: g2o, TUM trajectories, pairs of images, npz")
     view = action("view", "write a page with the paths, pictures and connections of a map")
-    for each in (info, check, rename, remove, prune, export, view):
+    reembed = action("reembed", "describe a map's keyframes anew with another model, into another file")
+    for each in (info, check, rename, remove, prune, export, view, reembed):
         each.add_argument("map", type=Path, metavar="MAP", help="a .vprmap file")
     check.add_argument("--repair", type=Path, metavar="NEW", help="write what is whole to another file")
     merge.add_argument("map", type=Path, metavar="INTO", help="the map that grows")
@@ -72,6 +75,17 @@ def add(command: argparse.ArgumentParser) -> None:
         "--formats", default=",".join(FORMATS), help="some of %(default)s, with commas; pairs come with the pictures"
     )
     view.add_argument("--out", type=Path, metavar="PAGE", help="default: the map's name with .html, in this folder")
+    reembed.add_argument("new", type=Path, metavar="NEW", help="the file to write")
+    reembed.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="SOURCE",
+        help="the recording that the map was made from (as for vpr replay): better than the small grey pictures in the map",
+    )
+    reembed.add_argument("--sequence", help="KITTI: which sequence")
+    reembed.add_argument("--image-topic", help="bag: which images (default: the only image topic)")
+    add_config(reembed)
     prune.add_argument("--dry-run", action="store_true", help="only count")
 
 
@@ -196,4 +210,32 @@ def _view(options: argparse.Namespace) -> int:
         check_writable(page.parent)
         write_map_page(page, place_map, options.map.stem)
     print(page)
+    return 0
+
+
+def _reembed(options: argparse.Namespace) -> int:
+    from vpr_ros.engines.open import open_engine
+    from vpr_ros.model import PlaceModel
+    from vpr_ros.reembed import reembed
+    from vpr_ros.sources import open_source
+    from vpr_ros.sources.sample import images_of
+
+    config = config_of(options)
+    frames = None
+    if options.source is not None:
+        source = open_source(options.source, options.sequence, image_topic=options.image_topic)
+        frames = _bar(source, "reembed", len(source) or None)
+    with _open(options.map, recording=False) as old:
+        engine = open_engine(PlaceModel.open(config.model.path), config.engine, images_of(config.engine))
+        bar = partial(_bar, what="reembed", total=len(old))
+        done = reembed(old, options.new, engine, config.match.island_gap, frames, bar)
+        engine.close()
+    print(f"{done.keyframes} keyframes in {options.new}; {done.without_picture} left out: no picture of them")
+    if done.recall_before is None or done.recall_after is None:
+        print("what that costs in recall cannot be judged: the map has no loop closures")
+    else:
+        print(
+            f"recall@1 over the map's own {done.closures} loop closures: {done.recall_before:.3f} before, {done.recall_after:.3f} now "
+            "(they were found with the old descriptors, which favours these)"
+        )
     return 0
