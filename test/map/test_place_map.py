@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -313,3 +314,24 @@ def test_a_small_map_has_no_folder_beside_it(tmp_path: Path) -> None:
     with PlaceMap.open(tmp_path / "town.vprmap", "m", 16) as place_map:
         many(place_map, 0, 100)
     assert [path.name for path in tmp_path.iterdir()] == ["town.vprmap"]
+
+
+def test_a_map_in_memory_is_saved_while_it_grows(tmp_path: Path) -> None:
+    """A copy has what the map had at some moment, all of it."""
+    place_map = PlaceMap(16)
+    many(place_map, 0, 2000)
+    counts: list[int] = []
+
+    def save() -> None:
+        counts.extend(place_map.save(tmp_path / f"{i}.vprmap", "m") for i in range(3))
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    while thread.is_alive():
+        many(place_map, len(place_map), 1)
+        assert place_map[place_map.names[-1]].ref.id == len(place_map) - 1
+    thread.join()
+    assert len(counts) == 3
+    for i, count in enumerate(counts):
+        copy = PlaceMap.load(tmp_path / f"{i}.vprmap", "m")
+        assert [keyframe.ref.id for keyframe in copy] == list(range(count))
