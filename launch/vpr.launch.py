@@ -28,7 +28,7 @@ ARGUMENTS = {  # name: (default, description)
     "odom_topic": ("odom", "odometry of the robot; it is optional"),
     "image_transport": ("", "raw or compressed; empty: what params_file says"),
     "model": ("", "ONNX model file; empty: what params_file says, which is the model that ships with vpr_ros"),
-    "map": ("", "name of the map to load at start; empty: what params_file says, which is none"),
+    "map": ("", "name of the map to record into, made if there is none; empty: what params_file says, which is none"),
     "use_sim_time": ("", "true with a simulator or a bag; empty: what params_file says, which is false"),
     "params_file": (PathJoinSubstitution([CONFIG, "vpr.yaml"]), "parameters of the node"),
     "namespace": ("", "namespace of the node and of relative topics"),

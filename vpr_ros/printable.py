@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timezone
 
 
 def printable(text: object) -> str:
@@ -11,6 +12,11 @@ def printable(text: object) -> str:
     Lines stay lines.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in str(text))
+
+
+def utc(stamp_ns: int) -> str:
+    """A stamp as date and time of day in UTC, to the second."""
+    return datetime.fromtimestamp(stamp_ns * 1e-9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def on_one_line(text: object) -> str:

@@ -18,7 +18,7 @@ from vpr_ros.engines.describe import describe_images
 from vpr_ros.errors import MapError
 from vpr_ros.images import decode_grey
 from vpr_ros.map.place_map import PlaceMap
-from vpr_ros.types import Frame, Image, Keyframe, KeyframeRef, Verification
+from vpr_ros.types import Frame, Image, Keyframe, KeyframeRef
 
 BATCH = 16
 NEARBY_MOMENTS = 20
@@ -61,10 +61,7 @@ def reembed(
         place_map.add(first)
         for keyframe in described:
             place_map.add(keyframe)
-        for link in old.closures():
-            if link.first in place_map and link.second in place_map:
-                found = Verification(0, 0.0, 0.0, link.first_from_second, link.covariance, link.scale_known)
-                place_map.link(link.first, link.second, found)
+        place_map.add_links(old)
         place_map.flush()
         links = place_map.links
         before, after = (recall_of_closures(each, links, gap) for each in (old, place_map))

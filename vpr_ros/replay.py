@@ -74,7 +74,9 @@ def replay(
         model = PlaceModel.open(config.model.path)
         engine = open_engine(model, config.engine, images_of(config.engine))
     events: dict[str, list[str]] = {}
-    place_map = PlaceMap(engine.model.dim) if map_file is None else _open_map(map_file, engine, config)
+    place_map = (
+        PlaceMap(engine.model.dim) if map_file is None else PlaceMap.configured(map_file, engine.model, config.map)
+    )
     detector = LoopDetector(
         config,
         engine,
@@ -116,13 +118,6 @@ def replay(
         place_map.flush()
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
     return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
-
-
-def _open_map(path: Path, engine: Engine, config: Config) -> PlaceMap:
-    is_recording = config.map.mode == "mapping"
-    model = engine.model
-    options = {"durability": config.map.durability, "index": config.map.index}
-    return PlaceMap.open(path, model.id, model.dim, recording=is_recording, **options)
 
 
 def _once(texts: Sequence[str]) -> str:

@@ -248,6 +248,11 @@ class Link:
     covariance: NDArray[np.float64] | None = None
     scale_known: bool = False
 
+    @property
+    def verification(self) -> Verification:
+        """What a map keeps of it: the counts of features are not kept, and 0."""
+        return Verification(0, 0.0, 0.0, self.first_from_second, self.covariance, self.scale_known)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlaceMatch:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_maps import some_archive, some_map
 
 from vpr_ros import cli
+from vpr_ros.bags.writer import BagWriter
 from vpr_ros.map.place_map import PlaceMap
 
 
@@ -104,3 +106,13 @@ def test_view(town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run("view", town, "--out", tmp_path / "page.html") == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert "30" in (tmp_path / "page.html").read_text()
+
+
+def test_what_an_action_refuses_is_named_as_it_is_typed(
+    town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for topic in ("/left/image", "/right/image"):
+            writer.image(topic, 10**9, np.zeros((48, 64, 3), np.uint8), "camera")
+    assert run("reembed", town, tmp_path / "new.vprmap", "--from", tmp_path / "bag") == 2
+    assert "choose one with --image-topic: /left/image" in capsys.readouterr().err

@@ -72,7 +72,17 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         # only the one that was given: help is there at once, and doctor starts where another's libraries cannot be imported
         if name in arguments[:1]:
             importlib.import_module(f"vpr_ros.cli.{name}").add(command)
-            command.set_defaults(
-                options={each.dest: each.option_strings[-1] for each in command._actions if each.option_strings}
-            )
+            command.set_defaults(options=_typed(command))
     return parser
+
+
+def _typed(command: argparse.ArgumentParser) -> dict[str, str]:
+    """How each option is typed, by its name in Python; those of a command's actions, too."""
+    typed: dict[str, str] = {}
+    for each in command._actions:
+        if isinstance(each, argparse._SubParsersAction):
+            for action in each.choices.values():
+                typed |= _typed(action)
+        elif each.option_strings:
+            typed[each.dest] = each.option_strings[-1]
+    return typed

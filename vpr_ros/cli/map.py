@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +19,7 @@ from vpr_ros.evaluation.map_page import write_map_page
 from vpr_ros.files import check_writable
 from vpr_ros.map.place_map import PlaceMap, facts_of
 from vpr_ros.map.salvage import Examination, examine, repair
-from vpr_ros.printable import printable
+from vpr_ros.printable import printable, utc
 
 T = TypeVar("T")
 EXAMPLES = """\
@@ -112,20 +110,13 @@ def _print_info(path: Path, place_map: PlaceMap) -> None:
         f"{len(place_map)} keyframes in {len(place_map.sessions)} sessions, {len(place_map.links)} loop closures, {size}"
     )
     print(f"model {place_map.model_id}, {place_map.dim} numbers in a descriptor")
-    refs, posed = place_map.names, Counter[tuple[str, str]]()
     for robot, session in place_map.sessions:
-        posed[robot, session] = len(place_map.odometry_of(robot, session))
-    for robot, session in place_map.sessions:
-        own = [ref for ref in refs if (ref.robot, ref.session) == (robot, session)]
+        own, posed = place_map.names_of(robot, session), len(place_map.odometry_of(robot, session))
         cameras = ", ".join(sorted({ref.camera_name or ref.frame_id or "camera" for ref in own}))
         of_robot = f" of {robot}" if robot else ""
-        span = f", {_time(own[0].stamp_ns)} to {_time(own[-1].stamp_ns)}" if own else ""
+        span = f", {utc(own[0].stamp_ns)} to {utc(own[-1].stamp_ns)}" if own else ""
         print(printable(f"session {session!r}{of_robot}: {len(own)} keyframes of {cameras or 'no camera'}, "
-                        f"{posed[robot, session]} with odometry{span}"))  # fmt: skip
-
-
-def _time(stamp_ns: int) -> str:
-    return datetime.fromtimestamp(stamp_ns * 1e-9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+                        f"{posed} with odometry{span}"))  # fmt: skip
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -36,8 +36,8 @@ def export_map(
 def _write_g2o(place_map: PlaceMap, folder: Path, drift_per_m: float) -> Path:
     queries: dict[KeyframeRef, list[PlaceMatch]] = defaultdict(list)
     for link in place_map.closures():
-        found = Verification(0, 0.0, 0.0, link.first_from_second, link.covariance, link.scale_known)
-        queries[link.second].append(_match(link.second, MatchStatus.ACCEPTED, _labelled(link.first), found))
+        match = _match(link.second, MatchStatus.ACCEPTED, _labelled(link.first), link.verification)
+        queries[link.second].append(match)
     matches = [
         match for ref in place_map.names for match in queries.get(ref) or [_match(ref, MatchStatus.NO_MAP, None, None)]
     ]

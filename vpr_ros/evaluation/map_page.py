@@ -6,7 +6,6 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from vpr_ros.evaluation.figures import BLUE, GREEN, INK, STYLE, render, svg
 from vpr_ros.evaluation.report import top_down
 from vpr_ros.map.place_map import PlaceMap
+from vpr_ros.printable import utc
 from vpr_ros.types import KeyframeRef
 
 _TEMPLATE = Path(__file__).parent / "templates" / "map.html.j2"
@@ -41,7 +41,6 @@ class _Session:
 
 def write_map_page(path: Path, place_map: PlaceMap, name: str) -> None:
     """Write the page. Raises OSError, and MapError where a keyframe cannot be read."""
-    refs = place_map.names
     html = render(
         _TEMPLATE,
         name=name,
@@ -51,7 +50,7 @@ def write_map_page(path: Path, place_map: PlaceMap, name: str) -> None:
             (f"{len(place_map.links)}", "loop closures"),
             (f"{place_map.without_intrinsics}", "keyframes without intrinsics"),
         ],
-        sessions=[_session(place_map, refs, *each) for each in place_map.sessions[-_SESSIONS:]],
+        sessions=[_session(place_map, *each) for each in place_map.sessions[-_SESSIONS:]],
         left_out=max(0, len(place_map.sessions) - _SESSIONS),
         between=_between(place_map),
         connections=[
@@ -61,15 +60,15 @@ def write_map_page(path: Path, place_map: PlaceMap, name: str) -> None:
     path.write_text(html, encoding="utf-8")
 
 
-def _session(place_map: PlaceMap, refs: Sequence[KeyframeRef], robot: str, session: str) -> _Session:
-    own = [ref for ref in refs if (ref.robot, ref.session) == (robot, session)]
+def _session(place_map: PlaceMap, robot: str, session: str) -> _Session:
+    own = place_map.names_of(robot, session)
     facts = [f"{len(own)} keyframes"]
     if own:
-        facts.append(f"{_time(own[0].stamp_ns)} to {_time(own[-1].stamp_ns)}")
+        facts.append(f"{utc(own[0].stamp_ns)} to {utc(own[-1].stamp_ns)}")
     if cameras := sorted({ref.camera_name for ref in own if ref.camera_name}):
         facts.append(f"cameras {', '.join(cameras)}")
     return _Session(
-        f"{robot}: {session}" if robot else session or "unnamed session",
+        _title(robot, session),
         ", ".join(facts),
         _path_plot(place_map, robot, session),
         [_picture(place_map, ref) for ref in _spread(own, _PER_SESSION)],
@@ -99,17 +98,17 @@ def _path_plot(place_map: PlaceMap, robot: str, session: str) -> str | None:
 
 def _between(place_map: PlaceMap) -> list[tuple[str, str, int]]:
     """How many closures join two sessions, most first."""
-    counts = Counter((_label(a), _label(b)) for a, b in place_map.links)
+    counts = Counter((_title(a.robot, a.session), _title(b.robot, b.session)) for a, b in place_map.links)
     return [(first, second, count) for (first, second), count in counts.most_common(_SESSIONS)]
 
 
-def _label(ref: KeyframeRef) -> str:
-    return f"{ref.robot}: {ref.session}" if ref.robot else ref.session or "unnamed session"
+def _title(robot: str, session: str) -> str:
+    return f"{robot}: {session}" if robot else session or "unnamed session"
 
 
 def _picture(place_map: PlaceMap, ref: KeyframeRef) -> _Picture:
     thumbnail = place_map[ref].thumbnail
-    label = f"keyframe {ref.id}, {_time(ref.stamp_ns)}" + (f", camera {ref.camera_name}" if ref.camera_name else "")
+    label = f"keyframe {ref.id}, {utc(ref.stamp_ns)}" + (f", camera {ref.camera_name}" if ref.camera_name else "")
     if thumbnail is None or not thumbnail.jpeg:
         return _Picture(None, label)
     return _Picture(f"data:image/jpeg;base64,{base64.b64encode(thumbnail.jpeg).decode()}", label)
@@ -119,7 +118,3 @@ def _spread(items: Sequence, count: int) -> list:
     """At most `count`, evenly from first to last."""
     chosen: NDArray[np.int64] = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
     return [items[i] for i in chosen]
-
-
-def _time(stamp_ns: int) -> str:
-    return datetime.fromtimestamp(stamp_ns * 1e-9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

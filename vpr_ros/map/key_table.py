@@ -53,12 +53,20 @@ class KeyTable:
             self._columns[name] = array("q", self.column(name)[stays].tobytes())
 
     def __contains__(self, key: int) -> bool:
-        position = bisect_left(self._columns["key"], key)
-        return position < len(self) and self._columns["key"][position] == key
+        return self._position(key) is not None
 
     def get(self, name: str, key: int) -> int:
         """The value of a column. Raises KeyError."""
-        position = bisect_left(self._columns["key"], key)
-        if position == len(self) or self._columns["key"][position] != key:
+        return self.values(key, name)[0]
+
+    def values(self, key: int, *names: str) -> list[int]:
+        """Those of several columns. Raises KeyError."""
+        position = self._position(key)
+        if position is None:
             raise KeyError(key)
-        return self._columns[name][position]
+        return [self._columns[name][position] for name in names]
+
+    def _position(self, key: int) -> int | None:
+        keys = self._columns["key"]
+        position = bisect_left(keys, key)
+        return position if position < len(keys) and keys[position] == key else None

@@ -13,7 +13,9 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vpr_ros.config import MapConfig
 from vpr_ros.errors import MapError
 from vpr_ros.map import schema
 from vpr_ros.map.archive import Archive, read_archive
@@ -42,6 +44,7 @@ from vpr_ros.map.rows import (
     relative_pose_of,
 )
 from vpr_ros.map.store import Store
+from vpr_ros.model import PlaceModel
 from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Link, Pose, Verification
 
 KEPT_KEYS = 1 << 16
@@ -141,6 +144,18 @@ class PlaceMap:
         return place_map
 
     @classmethod
+    def configured(cls, path: Path, model: PlaceModel, config: MapConfig) -> PlaceMap:
+        """The map in a file as the parameters `map.*` have it; raises as `open`."""
+        return cls.open(
+            path,
+            model.id,
+            model.dim,
+            recording=config.mode == "mapping",
+            durability=config.durability,
+            index=config.index,
+        )
+
+    @classmethod
     def load(cls, path: Path, model_id: str, dim: int | None = None) -> PlaceMap:
         """A copy in memory of the map in a file, of descriptors with `dim` numbers (any, if None).
 
@@ -182,11 +197,6 @@ class PlaceMap:
     def path(self) -> Path | None:
         """Of its file, None where it is in memory."""
         return self._store.path
-
-    @property
-    def is_recording(self) -> bool:
-        """Whether keyframes that are added are written to the file."""
-        return self._recorder is not None
 
     @property
     def recording_fault(self) -> str:
@@ -350,11 +360,12 @@ class PlaceMap:
     def _is_taken(self, robot: str, session: str) -> bool:
         return any(_drive_of(*known) == _drive_of(robot, session) for known in self._session_of)
 
-    def keys_of_session(self, robot: str, session: str) -> list[int]:
-        number = self._session_of.get((robot, session))
-        if number is None:
-            return []
-        return self._table.keys[self._table.column("session") == number].tolist()
+    def names_of(self, robot: str, session: str) -> list[KeyframeRef]:
+        """Of the keyframes of a session, in the order in which they were added."""
+        return [self._ref(key) for key in self._keys_of(self._session_of.get((robot, session)))]
+
+    def _keys_of(self, session: int | None) -> list[int]:
+        return self._table.keys[self._table.column("session") == session].tolist()
 
     def odometry_of(self, robot: str, session: str) -> dict[KeyframeRef, Pose]:
         """`odom_from_body` of the session's keyframes that have one, in the order in which they were added."""
@@ -363,13 +374,12 @@ class PlaceMap:
             return {}
         waiting = {key: keyframe.odom_from_body for key, keyframe in list(self._pending.items())}
         known = self._store.odometry(number) | waiting
-        keys = self._table.keys[self._table.column("session") == number]
-        return {self._ref(key): pose for key in keys.tolist() if (pose := known.get(key)) is not None}
+        return {self._ref(key): pose for key in self._keys_of(number) if (pose := known.get(key)) is not None}
 
     def remove_session(self, robot: str, session: str) -> int:
         """Forget a session and its keyframes; how many those were. Raises MapError where there is none of that name."""
         number = self._session_number_of(robot, session)
-        keys = self.keys_of_session(robot, session)
+        keys = self._keys_of(number)
         self._remove(keys)
         self.flush()
         self._store.delete_session(number)
@@ -467,12 +477,15 @@ class PlaceMap:
                 raise MapError(
                     f"session {ref.session!r} of robot {ref.robot!r} is in both maps, but not the same: rename it in one (vpr map rename)"
                 )
+        self.add_links(other)
+        return added
+
+    def add_links(self, other: PlaceMap) -> None:
+        """Those of another map between keyframes that this one has, too, and that are new here."""
         known = set(self.links)
         for link in other.closures():
-            if (link.first, link.second) not in known:
-                found = Verification(0, 0.0, 0.0, link.first_from_second, link.covariance, link.scale_known)
-                self.link(link.first, link.second, found)
-        return added
+            if (link.first, link.second) not in known and link.first in self and link.second in self:
+                self.link(link.first, link.second, link.verification)
 
     @property
     def without_intrinsics(self) -> int:
@@ -513,23 +526,16 @@ class PlaceMap:
         self._key_of[ref] = key
 
     def _ref(self, key: int) -> KeyframeRef:
-        session, camera = (self._table.get(name, key) for name in ("session", "camera"))
+        session, camera, id, stamp_ns = self._table.values(key, "session", "camera", "id", "stamp_ns")
         of_session, of_camera = self._sessions[session], self._cameras[camera]
-        ref = KeyframeRef(
-            of_session.robot,
-            of_session.name,
-            self._table.get("id", key),
-            self._table.get("stamp_ns", key),
-            of_camera.name,
-            of_camera.frame_id,
-        )
+        ref = KeyframeRef(of_session.robot, of_session.name, id, stamp_ns, of_camera.name, of_camera.frame_id)
         self._note_key(ref, key)
         return ref
 
     def _keyframe(self, key: int) -> Keyframe:
         found = self._pending.get(key) or self._kept.get(key)
         if found is None:
-            session, camera = (self._table.get(name, key) for name in ("session", "camera"))
+            session, camera = self._table.values(key, "session", "camera")
             found = self._store.keyframe(key, self._sessions[session], self._cameras[camera])
             self._keep(key, found)
         return found
@@ -610,9 +616,11 @@ class PlaceMap:
         self._index.remove(np.setdiff1d(known, keys))
         missing, count = np.setdiff1d(keys, known), 0
         for rows in self._store.descriptors(above=int(missing[0]) - 1 if len(missing) else self._last_key):
-            found = [row for row in rows if _is_in(row.key, missing)]
+            chunk = np.array([row.key for row in rows], np.int64)
+            is_missing = _are_in(chunk, missing)
+            found = [row for row, each in zip(rows, is_missing.tolist(), strict=True) if each]
             try:
-                self._index.add(np.array([row.key for row in found], np.int64), descriptors_of(found, self.dim))
+                self._index.add(chunk[is_missing], descriptors_of(found, self.dim))
             except ValueError as error:
                 raise MapError(f"{self.path} is corrupt: {error}") from error
             count += len(found)
@@ -751,9 +759,12 @@ def _is_of(index: LocalIndex, store: Store) -> bool:
     return all(stored.get(key, row.tobytes()) == row.tobytes() for key, row in zip(found.tolist(), rows, strict=True))
 
 
-def _is_in(key: int, ascending: Keys) -> bool:
-    position = int(np.searchsorted(ascending, key))
-    return position < len(ascending) and bool(ascending[position] == key)
+def _are_in(keys: Keys, ascending: Keys) -> NDArray[np.bool_]:
+    """Which of `keys` are among others, which are sorted."""
+    if not len(ascending):
+        return np.zeros(len(keys), bool)
+    positions = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    return ascending[positions] == keys
 
 
 def _share(count: int, total: int) -> str:

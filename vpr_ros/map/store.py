@@ -219,9 +219,8 @@ def write_rows(cursor: sqlite3.Cursor, rows: Iterable[Row | Removal], or_ignore:
             continue
         kind = type(some[0])
         marks = ", ".join("?" * (len(kind._fields) + 1))
-        either = (
-            "OR IGNORE " if or_ignore or kind in (LinkRow, ReleasedRow) else ""
-        )  # two closures may join the same pair
+        may_be_there = or_ignore or kind in (LinkRow, ReleasedRow)  # two closures may join the same pair
+        either = "OR IGNORE " if may_be_there else ""
         cursor.executemany(
             f"INSERT {either}INTO {TABLE_OF[kind]} VALUES ({marks})", ((*row, schema.checksum(*row)) for row in some)
         )

@@ -98,8 +98,7 @@ class Recogniser:
         """Of a file, which is recorded in unless map.mode is localization. Raises MapError."""
         is_mapping = self.config.map.mode == "mapping"
         is_new = is_mapping and not path.exists()
-        options = {"durability": self.config.map.durability, "index": self.config.map.index}
-        place_map = PlaceMap.open(path, self.model.id, self.model.dim, recording=is_mapping, **options)
+        place_map = PlaceMap.configured(path, self.model, self.config.map)
         what = "a new map" if is_new else f"{len(place_map)} keyframes"
         self._logger.info(f"{what} in {path}" + (", recorded as the robot drives" if is_mapping else ", not changed"))
         return place_map

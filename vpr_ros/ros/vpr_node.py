@@ -206,9 +206,8 @@ class VprNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until interrupted; exit status 1 if it cannot start, after one line with the reason."""
-    if (
-        signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
-    ):  # not with nohup: the terminal has gone, and the map is to be saved
+    # the terminal has gone, and the map is to be saved; not with nohup
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         rclpy.init(args=args)
@@ -246,11 +245,8 @@ def _run() -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        for number in (
-            signal.SIGINT,
-            signal.SIGTERM,
-            signal.SIGHUP,
-        ):  # a second Ctrl-C must not cut short what is being saved
+        # a second Ctrl-C must not cut short what is being saved
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         has_ended = node.close()
         executor.shutdown()
