@@ -332,6 +332,45 @@ class SessionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RelocalizationConfig:
+    """Where the robot is in a map that an earlier drive made; matches with keyframes of the running drive take no part."""
+
+    frame: str = parameter(
+        "map",
+        "frame_id of the map: that of the odometry with which its first drive was recorded (a SLAM's map frame, if its poses were the odometry)",
+    )
+    shared_frame: bool = parameter(
+        False,
+        "the poses of all drives of the map are in one frame, such as those of a SLAM system; false: odometry begins anew with each drive, and "
+        "poses are known for places of the first one",
+    )
+    min_matches: int = parameter(
+        3, "minimum number of matches that agree on where the robot is before it is found", low=1, high=100
+    )
+    max_distance_m: float = parameter(
+        5.0, "maximum distance between the positions of two matches that agree", unit="m", low=0.0, high=1000.0
+    )
+    max_angle_deg: float = parameter(
+        20.0, "maximum rotation between the poses of two matches that agree", unit="deg", low=0.0, high=180.0
+    )
+    lost_after_m: float = parameter(
+        50.0,
+        "travelled distance without a match that agrees after which the robot is lost (needs odometry)",
+        unit="m",
+        low=0.0,
+        high=100000.0,
+    )
+    lost_after_s: float = parameter(
+        60.0, "the same as time, where there is no odometry", unit="s", low=0.0, high=86400.0
+    )
+    initialpose: bool = parameter(
+        False,
+        "publish the pose on initialpose (AMCL, RTAB-Map, slam_toolbox) each time that the robot is found: at the start, after it was lost or "
+        "carried; false: only when ~/relocalize asks for it",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Only the ROS node reads these."""
 
@@ -408,6 +447,7 @@ class Config:
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
+    relocalization: RelocalizationConfig = field(default_factory=RelocalizationConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
 
     @staticmethod

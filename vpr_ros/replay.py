@@ -24,6 +24,7 @@ from vpr_ros.images import is_black
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import LoopDetector
+from vpr_ros.recognition.relocalization import Localization, Relocalizer
 from vpr_ros.sources import Source
 from vpr_ros.sources.base import TRUE_ODOMETRY
 from vpr_ros.sources.sample import images_of
@@ -48,6 +49,8 @@ class Replay:
     out_of_order: int
     events: tuple[str, ...] = ()
     """What was odd about stamps and odometry: every session that began, a sentence for each other kind."""
+    localizations: tuple[Localization, ...] = ()
+    """What became known of where the camera's robot was in the map of earlier drives, if there is one."""
 
     @property
     def keyframes(self) -> list[FrameRef]:
@@ -87,6 +90,7 @@ def replay(
         robot=config.node.robot,
     )
     extrinsics = configured_extrinsics(config)
+    relocalizer, localizations = Relocalizer(config, place_map), list[Localization]()
     matches: list[PlaceMatch] = []
     odometry: list[_Posed] = []
     numbers: dict[FrameRef, int] = {}
@@ -101,6 +105,8 @@ def replay(
             if frame.camera_name in extrinsics:
                 frame = replace(frame, body_from_camera=extrinsics[frame.camera_name])
             matches.append(detector.process(frame))
+            if (known := relocalizer.follow(matches[-1])) is not None:
+                localizations.append(known)
             black += is_black(frame.image)
             if detector.is_over_budget:
                 detector.prune(detector.redundant())
@@ -117,7 +123,7 @@ def replay(
     with stopwatch("flush"):
         place_map.flush()
     said = tuple(text for kind, texts in events.items() for text in (texts if kind == "session" else [_once(texts)]))
-    return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said)
+    return Replay(matches, detector, stopwatch, _paths(odometry), numbers, out_of_order, said, tuple(localizations))
 
 
 def _once(texts: Sequence[str]) -> str:
@@ -220,6 +226,7 @@ def replay_to_folder(
         true_poses=poses,
         odometry=done.odometry,
         latencies=done.stopwatch.seconds,
+        localizations=done.localizations,
         image_of=lambda frame: source.image_of(done.numbers[frame]) if frame in done.numbers else None,
         notes=notes,
     )

@@ -115,6 +115,11 @@ class FrameRef(NamedTuple):
     stamp_ns: int
 
 
+def drive_of(robot: str, session: str) -> tuple[str, str]:
+    """The drive that a session belongs to: a jump of the clock begins a session of the same drive, named by a `+`."""
+    return robot, session.rstrip("+")
+
+
 @dataclass(frozen=True, slots=True)
 class KeyframeRef:
     """Names a keyframe by (robot, session, id); the other fields find its image and are no part of the name.
@@ -133,6 +138,11 @@ class KeyframeRef:
     def frame(self) -> FrameRef:
         """The frame that it was made of."""
         return FrameRef(self.session, self.stamp_ns)
+
+    @property
+    def drive(self) -> tuple[str, str]:
+        """Robot and drive that it was made in."""
+        return drive_of(self.robot, self.session)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -304,6 +314,11 @@ class PlaceMatch:
     @property
     def accepted(self) -> bool:
         return self.status is MatchStatus.ACCEPTED
+
+    @property
+    def drive(self) -> tuple[str, str]:
+        """Robot and drive that the query belongs to."""
+        return drive_of(self.robot, self.session)
 
     @property
     def frame(self) -> FrameRef:

@@ -19,6 +19,7 @@ from vpr_ros.evaluation.closure_files import OdometryPath
 from vpr_ros.evaluation.figures import AMBER, BLUE, GREEN, INK, RED, STYLE, data_uri, render, svg
 from vpr_ros.evaluation.metrics import Judgement, Metrics, Verdict, count_statuses
 from vpr_ros.printable import on_one_line
+from vpr_ros.recognition.relocalization import Localization
 from vpr_ros.types import FrameRef, Image, MatchStatus, PlaceMatch, Pose
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Run:
     latencies: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     image_of: Callable[[FrameRef], Image | None] = lambda frame: None
     notes: Sequence[str] = ()
+    localizations: Sequence[Localization] = ()
+    """What became known of where the robot was in the map of an earlier drive."""
     is_live: bool = False
     """The latencies include waiting, for images or for a connection: they say nothing about throughput."""
 

@@ -15,11 +15,17 @@ from vpr_ros.evaluation.closure_files import write_g2o, write_pairs
 from vpr_ros.evaluation.metrics import Curve
 from vpr_ros.evaluation.report import Run, write_report
 from vpr_ros.files import cannot_write, check_writable
+from vpr_ros.recognition.relocalization import Localization, LocalizationState
+from vpr_ros.rotations import matrix_to_quaternion
 from vpr_ros.types import PlaceMatch
 
 COLUMNS = (
     "stamp_ns", "session", "status", "keyframe_id", "match_id", "match_stamp_ns", "match_session", "similarity",
     "runner_up", "consistent_count", "inliers", "inlier_ratio", "coverage",
+)  # fmt: skip
+LOCALIZATION_COLUMNS = (
+    "stamp_ns", "state", "is_found", "match_session", "match_id", "x_m", "y_m", "z_m", "qx", "qy", "qz", "qw", "sigma_m",
+    "sigma_deg", "reason",
 )  # fmt: skip
 
 
@@ -45,7 +51,8 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def write_run(folder: Path, run: Run, config: Config) -> None:
-    """Fill a run folder: config.yaml, matches.csv, loop_closures.{txt,g2o}, metrics.json, report.html.
+    """Fill a run folder: config.yaml, matches.csv, loop_closures.{txt,g2o}, metrics.json, report.html, and localization.csv
+    where the robot was found in the map of an earlier drive.
 
     Raises OutputError where the disk refuses; what was written until then stays.
     """
@@ -60,6 +67,8 @@ def _write_run(folder: Path, run: Run, config: Config) -> None:
     write_matches(folder / "matches.csv", run.matches)
     write_pairs(folder / "loop_closures.txt", run.matches)
     write_g2o(folder / "loop_closures.g2o", run.matches, run.odometry, config.odometry.drift_per_m)
+    if run.localizations:
+        write_localizations(folder / "localization.csv", run.localizations)
     summary = {
         "name": run.name,
         "created": run.created,
@@ -89,6 +98,29 @@ def write_matches(path: Path, matches: Sequence[PlaceMatch]) -> None:
             table.writerow([m.stamp_ns, m.session, m.status.name, *known, *scores, m.consistent_count, *geometry])
 
 
+def write_localizations(path: Path, localizations: Sequence[Localization]) -> None:
+    """Where the robot was in the map, one pose a line; without numbers where it was lost or the map has no pose there.
+
+    `sigma_m` and `sigma_deg` are root mean squares of the standard deviations of position and of rotation, each along three axes.
+    """
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(LOCALIZATION_COLUMNS)
+        for each in localizations:
+            match = (each.match.session, each.match.id) if each.match else ("", "")
+            numbers: list[str] = []
+            if each.pose is not None:
+                position, rotation = (
+                    each.pose.map_from_body[:3, 3],
+                    matrix_to_quaternion(each.pose.map_from_body[:3, :3]),
+                )
+                variances = np.diag(each.pose.covariance)
+                sigmas = np.sqrt([variances[:3].mean(), variances[3:].mean()]) * (1.0, np.degrees(1.0))
+                numbers = [f"{number:.6f}" for number in (*position, *rotation, *sigmas)]
+            known = [each.stamp_ns, each.state.name, int(each.is_found), *match]
+            table.writerow([*known, *(numbers or [""] * 9), each.reason])
+
+
 def summary_lines(run: Run) -> list[str]:
     """The figures of a run for a terminal, each with its protocol."""
     accepted = sum(match.accepted for match in run.matches)
@@ -111,6 +143,11 @@ def summary_lines(run: Run) -> list[str]:
         ]
         if m.warning:
             lines.append(f"warning: {m.warning}")
+    if run.localizations:
+        found = sum(each.is_found for each in run.localizations)
+        poses = sum(each.pose is not None for each in run.localizations)
+        lost = sum(each.state is LocalizationState.LOST for each in run.localizations)
+        lines.append(f"in the map of earlier drives: found {found} times, lost {lost}; {poses} poses in its frame")
     if run.frames_per_second is not None:
         lines.append(f"{run.frames_per_second:.1f} frames per second")
     return [*lines, *(f"note: {note}" for note in run.notes)]

@@ -45,7 +45,7 @@ from vpr_ros.map.rows import (
 )
 from vpr_ros.map.store import Store
 from vpr_ros.model import PlaceModel
-from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Link, Pose, Verification
+from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Link, Pose, Verification, drive_of
 
 KEPT_KEYS = 1 << 16
 """Names whose keys are kept at hand; the others are looked up in the store."""
@@ -358,7 +358,7 @@ class PlaceMap:
         return next(name for name in names if not self._is_taken(robot, name))
 
     def _is_taken(self, robot: str, session: str) -> bool:
-        return any(_drive_of(*known) == _drive_of(robot, session) for known in self._session_of)
+        return any(drive_of(*known) == drive_of(robot, session) for known in self._session_of)
 
     def names_of(self, robot: str, session: str) -> list[KeyframeRef]:
         """Of the keyframes of a session, in the order in which they were added."""
@@ -375,6 +375,12 @@ class PlaceMap:
         waiting = {key: keyframe.odom_from_body for key, keyframe in list(self._pending.items())}
         known = self._store.odometry(number) | waiting
         return {self._ref(key): pose for key in self._keys_of(number) if (pose := known.get(key)) is not None}
+
+    @property
+    def origin(self) -> Keyframe | None:
+        """The oldest durable keyframe with a pose: the odometry of its drive and segment is the frame of the map."""
+        key = self._store.first_with_odometry()
+        return None if key is None or key not in self._table else self._keyframe(key)
 
     def remove_session(self, robot: str, session: str) -> int:
         """Forget a session and its keyframes; how many those were. Raises MapError where there is none of that name."""
@@ -565,7 +571,7 @@ class PlaceMap:
         return self._camera_of[row[1:]]
 
     def _moment_of(self, session: int, ref: KeyframeRef) -> int:
-        drive = self._drives.setdefault(_drive_of(ref.robot, ref.session), _Drive(session * DRIVE_MOMENTS - 1))
+        drive = self._drives.setdefault(ref.drive, _Drive(session * DRIVE_MOMENTS - 1))
         if drive.session != ref.session or not drive.cameras or ref.camera_name in drive.cameras:
             drive.moment += 1
             drive.cameras = set()
@@ -580,7 +586,7 @@ class PlaceMap:
         for number, row in self._sessions.items():
             last = int(moments[sessions == number].max(initial=-1))
             if last >= 0:
-                drive = drives.setdefault(_drive_of(row.robot, row.name), _Drive(last))
+                drive = drives.setdefault(drive_of(row.robot, row.name), _Drive(last))
                 drive.moment = max(drive.moment, last)
         return drives
 
@@ -654,11 +660,6 @@ class PlaceMap:
             raise MapError(f"{path} is corrupt or no map: {error}") from error
         for first, second in archive.links:
             self.link(archive.keyframes[first].ref, archive.keyframes[second].ref)
-
-
-def _drive_of(robot: str, session: str) -> tuple[str, str]:
-    """A jump of the clock begins a session of the same drive, named by a `+` (`recognition.session`)."""
-    return robot, session.rstrip("+")
 
 
 def _require(path: Path) -> None:

@@ -147,6 +147,13 @@ class Store:
         with self._errors(), self._lock:
             return {key: pose_of(content) for key, content in self._reader.execute(query, (session,))}
 
+    def first_with_odometry(self) -> int | None:
+        """The key of the oldest keyframe that has a pose."""
+        query = "SELECT key FROM keyframe WHERE odom_from_body IS NOT NULL ORDER BY key LIMIT 1"
+        with self._errors(), self._lock:
+            found = self._reader.execute(query).fetchone()
+        return None if found is None else int(found[0])
+
     def _one(self, kind: type[R], key: int) -> list[R]:
         rows = self.rows(kind, "key = ?", (key,))
         if not rows:

@@ -15,7 +15,7 @@ from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.map.pruning import Plan
 from vpr_ros.recognition.decision import cooldown_status, motion_status, retrieval_status, rigid_status
 from vpr_ros.recognition.keyframes import is_new_keyframe
-from vpr_ros.recognition.matching import Links, Now, consistent_count, islands, recent
+from vpr_ros.recognition.matching import Island, Links, Now, consistent_count, islands, recent
 from vpr_ros.recognition.odometry import Report
 from vpr_ros.recognition.place_verifier import PlaceVerifier
 from vpr_ros.recognition.session import Session
@@ -140,6 +140,11 @@ class LoopDetector:
             except FrameOrderError as error:
                 answers.append(error)
         return answers
+
+    def places(self, descriptor: Descriptor, count: int) -> list[Island]:
+        """The most similar places of the whole map, the running drive included, best first; nothing is changed."""
+        candidates = self.map.search(descriptor, self.config.match.top_k * count)
+        return islands(candidates, self.map.moment, self.config.match.island_gap, self._links)[:count]
 
     def _answer(self, frame: Frame, descriptor: Descriptor) -> PlaceMatch:
         session = self._session

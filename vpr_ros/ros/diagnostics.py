@@ -14,6 +14,7 @@ from rclpy.node import Node
 
 from vpr_ros.config import Config
 from vpr_ros.recognition.loop_detector import LoopDetector
+from vpr_ros.recognition.relocalization import Localization, LocalizationState
 from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.ros.watchdog import STALLED_S
 from vpr_ros.stopwatch import Stopwatch
@@ -135,6 +136,8 @@ class Diagnostics:
         """What decodes images."""
         self.map_fault = ""
         """What the map cannot do that is required of it."""
+        self.localization = Localization()
+        """Whether the robot knows where it is in an older map."""
 
     def configured(self, config: Config, detector: LoopDetector, stopwatch: Stopwatch) -> None:
         self._config, self._detector, self._stopwatch, self._failure = config, detector, stopwatch, ""
@@ -287,6 +290,7 @@ class Diagnostics:
                 "engine fault": self.engine_fault or "none",
                 "image decoder": self.image_decoder,
                 "map fault": self.map_fault or "none",
+                "localization": f"{self.localization.state.name}: {self.localization.reason}",
                 "last event": self._last_event or "none",
             }
             values |= {
@@ -304,6 +308,7 @@ class Diagnostics:
             self.map_fault,
             self.odometry.fault(),
             self._never_matches(),
+            self._lost(),
             self._twin(),
             recording_fault,
         )
@@ -323,6 +328,11 @@ class Diagnostics:
         if reason == "LOW_SCORE" and not self._has_loaded_map:
             return ""  # a robot that has not come back yet
         return f"none of {refused.total()} queries matched, most for {reason} ({count}): {REFUSALS[reason]}"
+
+    def _lost(self) -> str:
+        is_localizing = self._config is not None and self._config.map.mode == "localization"
+        is_lost = self.localization.state is LocalizationState.LOST
+        return f"lost in the map: {self.localization.reason}" if is_lost and is_localizing else ""
 
     def _twin(self) -> str:
         names = self._node.get_node_names_and_namespaces()

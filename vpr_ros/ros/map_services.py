@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 from vpr_msgs.srv import LoadMap, SaveMap
@@ -19,46 +14,25 @@ from vpr_ros.files import expanded
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.memory import release_memory
 from vpr_ros.ros.recogniser import Recogniser
+from vpr_ros.ros.service_thread import Service, ServiceThread
 
 
 class MapServices:
-    """The node's services on the map, as long as the node lives.
-
-    They belong to a hidden node beside it, with an executor of its own: rclpy's single-threaded executor, the one that neither
-    stalls nor spins in the versions at hand, runs one callback at a time, and a coroutine that waits for a thread keeps it busy.
-    """
+    """The node's services on the map, as long as the node lives."""
 
     def __init__(self, node: Node, recogniser: Callable[[], Recogniser | None]) -> None:
         """`recogniser` returns the node's present one, None where it is not configured."""
         self._find_recogniser = recogniser
-        self._beside = rclpy.create_node(
-            f"_{node.get_name()}_map_services",
-            context=node.context,
-            namespace=node.get_namespace(),
-            use_global_arguments=False,  # a remapped name of the node is not for this one
-            enable_rosout=False,
-            start_parameter_services=False,
+        services = (
+            Service(Trigger, "~/reset", self._reset),
+            Service(SaveMap, "~/save_map", self._save_map),
+            Service(LoadMap, "~/load_map", self._load_map),
         )
-        for kind, name, callback in (
-            (Trigger, "~/reset", self._reset),
-            (SaveMap, "~/save_map", self._save_map),
-            (LoadMap, "~/load_map", self._load_map),
-        ):
-            self._beside.create_service(kind, node.resolve_service_name(name), _answering(callback))
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._beside)
-        self._thread = threading.Thread(target=self._spin, name="vpr_map_services", daemon=True)
-        self._thread.start()
+        self._thread = ServiceThread(node, "map_services", services)
 
     def close(self) -> None:
         """Waits for the request in work."""
-        self._executor.shutdown()
-        self._thread.join()
-        self._beside.destroy_node()
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        self._thread.close()
 
     def _recogniser(self) -> Recogniser:
         recogniser = self._find_recogniser()
@@ -66,7 +40,7 @@ class MapServices:
             raise VprError("the node is not configured")
         return recogniser
 
-    def _reset(self, _: Trigger.Request) -> str:
+    def _reset(self, _: Trigger.Request, response: Trigger.Response) -> str:
         recogniser = self._recogniser()
         before = recogniser.start_with(PlaceMap(recogniser.model.dim))
         path, count = before.path, len(before)
@@ -76,13 +50,13 @@ class MapServices:
             return f"forgot {count} keyframes"
         return f"left the map {path}, which keeps its {count} keyframes, for an empty one in memory"
 
-    def _save_map(self, request: SaveMap.Request) -> str:
+    def _save_map(self, request: SaveMap.Request, response: SaveMap.Response) -> str:
         recogniser = self._recogniser()
         path = map_path(recogniser.config.node.maps_directory, request.name)
         replaced = "" if not path.exists() else ", in place of the map that was there"
         return f"saved {recogniser.save_map(path)} keyframes to {path}{replaced}"
 
-    def _load_map(self, request: LoadMap.Request) -> str:
+    def _load_map(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
         recogniser = self._recogniser()
         path = map_path(recogniser.config.node.maps_directory, request.name)
         present = recogniser.detector.map
@@ -100,21 +74,6 @@ class MapServices:
         release_memory()
         fault = recogniser.check_map()
         return f"loaded {len(place_map)} keyframes from {path}" + (f"; {fault}" if fault else "")
-
-
-def _answering(serve: Callable[[Any], str]) -> Callable[[Any, Any], Any]:
-    """A service callback: `success` and the message that `serve` returns, or the error that it raises."""
-
-    def callback(request: Any, response: Any) -> Any:
-        try:
-            response.success, response.message = True, serve(request)
-        except VprError as error:
-            response.success, response.message = False, str(error)
-        except Exception as error:  # no memory, say: the node goes on, with the map that it has
-            response.success, response.message = False, f"failed: {type(error).__name__}: {error}"
-        return response
-
-    return callback
 
 
 def map_path(maps_directory: str, name: str) -> Path:

@@ -9,15 +9,18 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMsg
-from geometry_msgs.msg import PoseWithCovariance, Quaternion
+from geometry_msgs.msg import PoseWithCovariance, PoseWithCovarianceStamped, Quaternion
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from vpr_msgs.msg import Keyframe as KeyframeMsg
 from vpr_msgs.msg import KeyframeRef as KeyframeRefMsg
+from vpr_msgs.msg import Localization as LocalizationMsg
 from vpr_msgs.msg import LoopClosure, PlaceMatchArray
+from vpr_msgs.msg import Place as PlaceMsg
 from vpr_msgs.msg import PlaceMatch as PlaceMatchMsg
 
 from vpr_ros.images import overlay
+from vpr_ros.recognition.relocalization import Localization, MapPose, Place
 from vpr_ros.rotations import matrix_to_quaternion, pose_of
 from vpr_ros.types import Candidate, Frame, Keyframe, KeyframeRef, Mask, MatchStatus, PlaceMatch, Pose, Verification
 
@@ -140,6 +143,40 @@ def loop_closure_msg(
     )
 
 
+def place_msg(place: Place) -> PlaceMsg:
+    message = PlaceMsg(
+        keyframe=ref_msg(place.nearest.keyframe),
+        similarity=float(place.nearest.similarity),
+        is_verified=place.is_verified,
+        has_pose=place.pose is not None,
+        map_from_body=_map_pose(place.pose),
+    )
+    if place.verification is not None:
+        message.inliers = place.verification.inliers
+        message.inlier_ratio = float(place.verification.inlier_ratio)
+        message.coverage = float(place.verification.coverage)
+    return message
+
+
+def localization_msg(localization: Localization, frame: str) -> LocalizationMsg:
+    """`frame`: the frame_id of the map."""
+    match = localization.match
+    return LocalizationMsg(
+        header=Header(stamp=time_msg(localization.stamp_ns), frame_id=frame),
+        state=int(localization.state),
+        reason=localization.reason,
+        has_match=match is not None,
+        match=KeyframeRefMsg(id=KeyframeRefMsg.NO_ID) if match is None else ref_msg(match),
+        has_pose=localization.pose is not None,
+        map_from_body=_map_pose(localization.pose),
+    )
+
+
+def pose_stamped_msg(localization: LocalizationMsg) -> PoseWithCovarianceStamped:
+    """As Nav2, robot_localization and RTAB-Map take it."""
+    return PoseWithCovarianceStamped(header=localization.header, pose=localization.map_from_body)
+
+
 def attention_msg(frame: Frame, mask: Mask) -> CompressedImage:
     """The image as a jpeg, red where the mask ignores it."""
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(overlay(frame.image, mask), cv2.COLOR_RGB2BGR))
@@ -183,6 +220,12 @@ def _pose_with_covariance(verification: Verification) -> PoseWithCovariance:
     if verification.covariance is not None:
         message.covariance = verification.covariance.ravel()
     return message
+
+
+def _map_pose(pose: MapPose | None) -> PoseWithCovariance:
+    if pose is None:
+        return PoseWithCovariance()
+    return PoseWithCovariance(pose=pose_to_msg(pose.map_from_body), covariance=pose.covariance.ravel())
 
 
 def _verification(message: PlaceMatchMsg) -> Verification:

@@ -1,18 +1,29 @@
-"""From answers to topics: matches, loop closures, keyframes, markers, attention."""
+"""From answers to topics: matches, loop closures, keyframes, where the robot is, markers, attention."""
 
 from __future__ import annotations
 
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 from vpr_msgs.msg import Keyframe as KeyframeMsg
+from vpr_msgs.msg import Localization as LocalizationMsg
 from vpr_msgs.msg import LoopClosure, PlaceMatchArray
 
 from vpr_ros.recognition.loop_detector import LoopDetector
+from vpr_ros.recognition.relocalization import Localization, LocalizationState
 from vpr_ros.ros.markers import map_markers
-from vpr_ros.ros.messages import attention_msg, keyframe_msg, loop_closure_msg, match_array_msg, match_msg
+from vpr_ros.ros.messages import (
+    attention_msg,
+    keyframe_msg,
+    localization_msg,
+    loop_closure_msg,
+    match_array_msg,
+    match_msg,
+    pose_stamped_msg,
+)
 from vpr_ros.ros.topics import attention_topic
 from vpr_ros.types import Frame, Keyframe, PlaceMatch
 
@@ -28,14 +39,18 @@ class Publishing:
         self._keyframes = node.create_lifecycle_publisher(KeyframeMsg, "~/keyframes", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", latched)
+        self._localization = node.create_lifecycle_publisher(LocalizationMsg, "~/localization", latched)
+        self._pose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "~/relocalization_pose", 10)
+        self._initialpose = node.create_lifecycle_publisher(PoseWithCovarianceStamped, "initialpose", 10)
         self._attention = {
             camera: node.create_lifecycle_publisher(CompressedImage, attention_topic(camera), 1)
             for camera in (cameras if has_mask else ())
         }
 
     def close(self) -> None:
+        on_places = (self._localization, self._pose, self._initialpose)
         always = (self._matches, self._loop_closures, self._keyframes, self._markers)
-        for publisher in (*always, *self._attention.values()):
+        for publisher in (*always, *on_places, *self._attention.values()):
             self._node.destroy_lifecycle_publisher(publisher)
 
     @property
@@ -57,6 +72,16 @@ class Publishing:
     def publish_keyframe(self, keyframe: Keyframe, model_id: str) -> None:
         """Once the map's file has it: whoever knows of a keyframe can rely on it."""
         self._keyframes.publish(keyframe_msg(keyframe, model_id))
+
+    def publish_localization(self, localization: Localization, frame: str, is_initialpose_wanted: bool = False) -> None:
+        """Where the robot is in the map, which is called `frame`, and the same for a localisation that wants to begin there."""
+        message = localization_msg(localization, frame)
+        if localization.is_found or localization.state is not LocalizationState.LOCALIZED:
+            self._localization.publish(message)
+        if localization.pose is not None:
+            self._pose.publish(pose_stamped_msg(message))
+            if is_initialpose_wanted:
+                self._initialpose.publish(pose_stamped_msg(message))
 
     def publish_attention(self, frame: Frame, match: PlaceMatch) -> None:
         """What the model attended to, where somebody subscribes."""

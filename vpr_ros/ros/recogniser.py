@@ -17,13 +17,14 @@ from vpr_ros.engines.open import build_options, is_reference, open_engine, open_
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.model import PlaceModel
 from vpr_ros.recognition.loop_detector import Described, LoopDetector
+from vpr_ros.recognition.relocalization import Localization, LocalizationState, Relocalizer
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.engine_build import EngineBuild
 from vpr_ros.ros.pruning import Pruning
 from vpr_ros.ros.watchdog import STOP_S
 from vpr_ros.sources.sample import images_of
 from vpr_ros.stopwatch import Stopwatch
-from vpr_ros.types import Frame, Keyframe
+from vpr_ros.types import Frame, Keyframe, PlaceMatch
 
 LATENCY_WINDOW = 1000
 
@@ -51,6 +52,8 @@ class Recogniser:
         self._diagnostics, self._logger, self._on_keyframe = diagnostics, logger, on_keyframe
         build_options(config.engine)  # a mistake in it is reported now
         self.lock = threading.Lock()
+        self.localization_changed = threading.Condition(self.lock)
+        """Notified with every answer, and where none will come any more."""
         self._engine_lock = threading.Lock()
         """Held while the engine runs, and while it is replaced."""
         self.stopwatch = Stopwatch(keep=LATENCY_WINDOW)
@@ -59,6 +62,7 @@ class Recogniser:
         place_map = PlaceMap(self.model.dim) if map_file is None else self.open_map(map_file)
         self._unsaved_from = len(place_map)
         self.detector = self._new_detector(engine, place_map)
+        self.relocalizer = Relocalizer(config, place_map)
         diagnostics.configured(config, self.detector, self.stopwatch)
         diagnostics.engine_fault = ""
         self.check_map()
@@ -87,10 +91,40 @@ class Recogniser:
         with self._engine_lock:
             return self.detector.describe(frames, with_mask)
 
+    def localize(self, answer: PlaceMatch) -> Localization | None:
+        """What an answer makes known of where the robot is in an older map, if anything. The caller holds the lock."""
+        known = self.relocalizer.follow(answer)
+        self._note(self.relocalizer.now)
+        if known is not None and known.is_found:
+            self._logger.info(f"found in the map: {known.reason}")
+        elif known is not None and known.state is LocalizationState.LOST:
+            (self._logger.warning if self.is_localizing else self._logger.info)(f"lost in the map: {known.reason}")
+        return known
+
+    def relocalize(self) -> None:
+        """Forget where in the map the robot is thought to be. The caller holds the lock."""
+        self.relocalizer.restart()
+        self._note(self.relocalizer.now)
+
+    def wake(self) -> None:
+        """Whoever waits for the robot to be found looks again whether that is worth it."""
+        with self.localization_changed:
+            self.localization_changed.notify_all()
+
+    @property
+    def is_localizing(self) -> bool:
+        """Whether the map is there to be found in, and does not grow."""
+        return self.config.map.mode == "localization"
+
+    def _note(self, localization: Localization) -> None:
+        self._diagnostics.localization = localization
+        self.localization_changed.notify_all()
+
     def reconfigure(self, config: Config) -> None:
         """Raises ConfigError."""
         with self.lock:
             self.detector.reconfigure(config)
+            self.relocalizer.reconfigure(config)
             self.config = config
         self.check_map()
 
@@ -108,6 +142,8 @@ class Recogniser:
         with self.lock:
             before = self.detector.map
             self.detector = self._new_detector(self.detector.engine, place_map)
+            self.relocalizer = Relocalizer(self.config, place_map)
+            self._note(self.relocalizer.now)
             self._diagnostics.configured(self.config, self.detector, self.stopwatch)
         if before is not place_map:
             self.pruning.close()

@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from vpr_ros.calibration import Calibration, Calibrations, is_rectified
 from vpr_ros.config import Config
-from vpr_ros.errors import ImageError
+from vpr_ros.errors import ImageError, VprError
 from vpr_ros.extrinsics import StaticTransforms, configured_extrinsics
 from vpr_ros.image_decoder import Decoder
 from vpr_ros.images import BitDepth, is_black
@@ -192,6 +192,31 @@ class Streams:
             camera_name=camera,
             odometry_frame=odometry_frame,
             received_ns=received_ns,
+            body_from_camera=self._body_from_camera(camera, message.header.frame_id, odometry_frame),
+        )
+
+    def frame_of(self, message: ImageMsg, camera: str, info: CameraInfo) -> Frame:
+        """A frame of no drive, of an image as one of the cameras takes them; `info` is its calibration, if it has one.
+
+        May be called in any thread. Raises ImageError, and VprError where there is no such camera.
+        """
+        if camera not in self._calibrations:
+            raise VprError(
+                f"there is no camera {camera!r}; node.cameras names {', '.join(self._calibrations) or 'none'}"
+            )
+        decode = self._decoder.compressed if isinstance(message, CompressedImage) else self._decoder.raw
+        image = decode(message, BitDepth())
+        calibrations = self._calibrations[camera]
+        if info.k[0]:
+            calibrations = Calibrations()
+            calibrations.update(Calibration.of_info(info))
+        odometry_frame = self._odometry[-1][2] if self._odometry else ""
+        return Frame(
+            stamp_ns=stamp_ns(message.header.stamp),
+            image=image,
+            camera=calibrations.camera_for(width=image.shape[1], height=image.shape[0]).camera,
+            frame_id=message.header.frame_id,
+            camera_name=camera,
             body_from_camera=self._body_from_camera(camera, message.header.frame_id, odometry_frame),
         )
 

@@ -1,6 +1,6 @@
 """The ROS 2 node: converts, calls, publishes. The algorithm is `vpr_ros.recognition.loop_detector`.
 
-Frames come from `streams`, are answered by the `recogniser`, and leave through `publishing`; `map_services` are its services.
+Frames come from `streams`, are answered by the `recogniser`, and leave through `publishing`; `map_services` and `place_services` are its services.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.map_services import MapServices, map_path
 from vpr_ros.ros.open_decoder import open_decoder
 from vpr_ros.ros.parameters import FIXED_STAGES, changed_config, declare_parameters, read_config
+from vpr_ros.ros.place_services import PlaceServices
 from vpr_ros.ros.publishing import Publishing
 from vpr_ros.ros.recogniser import Recogniser
 from vpr_ros.ros.streams import Streams
@@ -47,10 +48,23 @@ class Configured:
         model = self.recogniser.model
         self.publishing = Publishing(node, config.node.camera_names, has_mask=model.mask_size is not None)
         self.streams: Streams | None = None
+        self.is_initialpose_wanted = False
+        """By ~/relocalize, once, when the robot is found."""
         diagnostics.image_decoder = self.decoder.description
 
     def _on_keyframe(self, keyframe: Keyframe) -> None:
         self.publishing.publish_keyframe(keyframe, self.recogniser.model.id)
+
+    def localize(self, answer: PlaceMatch) -> None:
+        """Publish what an answer makes known of where the robot is in an older map. The caller holds the lock."""
+        known = self.recogniser.localize(answer)
+        if known is None:
+            return
+        config = self.recogniser.config.relocalization
+        wants_pose = known.is_found and (config.initialpose or self.is_initialpose_wanted)
+        self.publishing.publish_localization(known, config.frame, wants_pose)
+        if wants_pose:
+            self.is_initialpose_wanted = False
 
     def close(self) -> bool:
         """Whether all that ran has ended."""
@@ -62,7 +76,9 @@ class Configured:
     def stop(self) -> bool:
         """Whether the frame in work has ended."""
         streams, self.streams = self.streams, None
-        return streams is None or streams.stop()
+        has_ended = streams is None or streams.stop()
+        self.recogniser.wake()
+        return has_ended
 
 
 class VprNode(LifecycleNode):
@@ -80,6 +96,7 @@ class VprNode(LifecycleNode):
         self._is_enabled = True
         self._diagnostics = Diagnostics(self)
         self._map_services = MapServices(self, self._recogniser)
+        self._place_services = PlaceServices(self, lambda: self._configured)
         self.create_service(SetBool, "~/set_enabled", self._on_set_enabled)
         # steady: silence must be noticed when simulated time stands still, too
         self.create_timer(1.0, self._diagnostics.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -88,6 +105,7 @@ class VprNode(LifecycleNode):
         """Stop the streams and join the threads, whatever state the node is in; False if one does not end."""
         has_ended = self._unconfigure()
         self._map_services.close()
+        self._place_services.close()
         return has_ended
 
     def _recogniser(self) -> Recogniser | None:
@@ -124,7 +142,13 @@ class VprNode(LifecycleNode):
         except Exception as error:  # rclpy's own, for a QoS override that is none
             self.get_logger().error(f"cannot subscribe: {error}")
             return TransitionCallbackReturn.FAILURE
-        return super().on_activate(state)
+        done = super().on_activate(state)
+        if self._configured is not None:
+            recogniser = self._configured.recogniser
+            self._configured.publishing.publish_localization(
+                recogniser.relocalizer.now, recogniser.config.relocalization.frame
+            )
+        return done
 
     def _subscribe(self) -> None:
         if self._configured is not None:
@@ -167,6 +191,7 @@ class VprNode(LifecycleNode):
             for answer in answers:
                 if isinstance(answer, PlaceMatch):
                     publishing.publish(recogniser.detector, answer, streams.odometry_frame)
+                    configured.localize(answer)
             recogniser.pruning.start_if_due(recogniser.detector)
         for frame, answer in zip(frames, answers, strict=True):
             if not isinstance(answer, PlaceMatch):
