@@ -29,6 +29,14 @@ ARGUMENTS = {  # name: (default, description)
     "image_transport": ("", "raw or compressed; empty: what params_file says"),
     "model": ("", "ONNX model file; empty: what params_file says, which is the model that ships with vpr_ros"),
     "map": ("", "name of the map to record into, made if there is none; empty: what params_file says, which is none"),
+    "map_mode": (
+        "",
+        "mapping or localization, which only searches the map; empty: what params_file says, which is mapping",
+    ),
+    "initialpose": (
+        "",
+        "true: publish initialpose when the robot is found in the map; empty: what params_file says, which is false",
+    ),
     "use_sim_time": ("", "true with a simulator or a bag; empty: what params_file says, which is false"),
     "params_file": (PathJoinSubstitution([CONFIG, "vpr.yaml"]), "parameters of the node"),
     "namespace": ("", "namespace of the node and of relative topics"),
@@ -40,6 +48,7 @@ ARGUMENTS = {  # name: (default, description)
 END_WITH_LAUNCH = "setpriv --pdeathsig TERM" if which("setpriv") else ""
 TRUE, FALSE = ("true", "1"), ("false", "0")  # as launch reads them
 BOOLEANS = (*TRUE, *FALSE)
+SWITCHES = ("use_sim_time", "initialpose")
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal", "unset")
 
 PARAMETERS = {  # argument: the parameter that it overrides, if it is given
@@ -47,6 +56,8 @@ PARAMETERS = {  # argument: the parameter that it overrides, if it is given
     "image_transport": "node.image_transport",
     "model": "model.path",
     "map": "node.map",
+    "map_mode": "map.mode",
+    "initialpose": "relocalization.initialpose",
     "use_sim_time": "use_sim_time",
 }
 
@@ -79,7 +90,7 @@ def start(context):
     argument = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     check(argument)
     given = {
-        parameter: ParameterValue(LaunchConfiguration(name), value_type=bool if name == "use_sim_time" else str)
+        parameter: ParameterValue(LaunchConfiguration(name), value_type=bool if name in SWITCHES else str)
         for name, parameter in PARAMETERS.items()
         if argument[name]
     }
@@ -106,7 +117,8 @@ def check(argument):
     """Mistakes end the launch before anything is started: launch itself finds them later, and leaves a node behind."""
     if not Path(argument["params_file"]).is_file():
         raise ValueError(f"params_file: there is no file {argument['params_file']}")
-    allowed = {"rviz": BOOLEANS, "use_sim_time": ("", *BOOLEANS), "log_level": LOG_LEVELS}
+    allowed = {"rviz": BOOLEANS, "log_level": LOG_LEVELS, "map_mode": ("", "mapping", "localization")}
+    allowed |= {name: ("", *BOOLEANS) for name in SWITCHES}
     for name, words in allowed.items():
         if argument[name].lower() not in words:
             raise ValueError(f"{name} is {argument[name]!r}, not one of {', '.join(filter(None, words))}")

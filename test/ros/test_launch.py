@@ -197,9 +197,12 @@ def test_arguments_override_the_parameter_file(launched: Launch) -> None:
         model="/models/a b.onnx",
         namespace="robot",
         use_sim_time="True",
+        map_mode="localization",
+        initialpose="true",
         log_level="debug",
     )["vpr_node"]
     changed = {"node.image_transport": "compressed", "node.map": "2024", "model.path": "/models/a b.onnx"}
+    changed |= {"map.mode": "localization", "relocalization.initialpose": True}
     assert node.parameters == Config().flat() | changed | {"use_sim_time": True}
     assert {"__ns:=/robot", "debug", "image:=/front/image_raw"} <= set(node.arguments)
     assert {"image/compressed:=/front/image_raw/compressed", "camera_info:=/front/camera_info"} <= set(node.arguments)
@@ -239,6 +242,8 @@ def test_without_rviz2_recognition_goes_on(launched: Launch, prefix: Path, gone:
         {"params_file": "/nowhere.yaml"},
         {"rviz": "maybe"},
         {"use_sim_time": "maybe"},
+        {"initialpose": "maybe"},
+        {"map_mode": "walking"},
         {"log_level": "loud"},
         {"cameras": "front,rear", "image_topic": "/one"},
     ],
