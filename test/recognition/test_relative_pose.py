@@ -372,9 +372,18 @@ def test_the_arc_holds_what_both_cameras_see_in_front(seed: int) -> None:
     depths = rng.choice([-1.0, 1.0], 20) * 10 ** rng.uniform(-2, 2, 20)
     match = unit((depths[:, None] * ray) @ rotation.T + move) * rng.choice([-1.0, 1.0], (20, 1))
     (over,) = beyond_arc(*arcs(rotation[None, None], move[None, None], np.tile(ray, (20, 1)), match))[0, 0]
-    dense = np.concatenate([10 ** np.linspace(-5, 5, 20001), [0.0]])
-    arc = np.vstack([unit((dense[:, None] * ray) @ rotation.T + move), rotation @ ray])
-    expected = np.arccos(np.clip(match @ arc.T, -1, 1)).min(axis=1)
+
+    def angles(to: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.arccos(np.clip(unit((depth[:, None] * ray) @ rotation.T + move) @ to, -1, 1))
+
+    dense = np.concatenate([[0.0], 10 ** np.linspace(-5, 5, 20001)])
+    expected = []
+    for each in match:
+        nearest = int(
+            angles(each, dense).argmin()
+        )  # and once more about it: past the camera a little depth is a large angle
+        finer = np.linspace(dense[max(nearest - 1, 0)], dense[min(nearest + 1, len(dense) - 1)], 2001)
+        expected.append(min(angles(each, finer).min(), np.arccos(np.clip(each @ (rotation @ ray), -1, 1))))
     np.testing.assert_allclose(over, expected, atol=2e-3)
 
 

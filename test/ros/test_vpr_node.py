@@ -51,15 +51,15 @@ def test_a_camera_process_and_the_node_process(parameters: dict[str, object], ki
     places = [0, 1, 2, 3, 4, 0, 1, 2]
     with NodeUnderTest(parameters | {"node.image_transport": kind}) as node:
         script = Path(__file__).with_name("publisher.py")
-        arguments = [sys.executable, str(script), ",".join(map(str, places)), "4", kind]
+        arguments = [sys.executable, str(script), ",".join(map(str, places)), kind]
         tests = Path(__file__).resolve().parents[1]
-        environment = os.environ | {"PYTHONPATH": f"{tests / 'support'}:{tests / 'ros'}"}
-        assert subprocess.run(arguments, timeout=200, check=False, env=environment).returncode == 0
-        wait_until(lambda: len(node.ears.matches) >= len(places) - 1, what=f"answers: {node.ears.matches}")
+        path = [str(tests / "support"), str(tests / "ros"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        assert subprocess.run(arguments, timeout=600, check=False, env=environment).returncode == 0
+        wait_until(lambda: len(node.ears.matches) == len(places), what=f"answers: {node.ears.matches}")
         accepted = [m for m in node.ears.matches if m.accepted]
-        assert len(accepted) >= 2
+        assert len(accepted) == 3
         for match in accepted:
-            assert match.match.stamp_ns is not None
             assert match.stamp_ns - match.match.stamp_ns == 5 * S
         assert [m.stamp_ns % S for m in node.ears.matches] == [0] * len(node.ears.matches)
         wait_until(lambda: len(node.ears.loop_closures) == len(accepted))

@@ -8,7 +8,7 @@ from vpr_ros.config import Config
 from vpr_ros.doctor.finding import Finding, Level
 from vpr_ros.machine import Machine, ProcessFailed
 
-EXTRA_S = 27.0
+EXTRA_S = 60.0
 """What the process may take on top of watching, before it counts as hung: a busy robot starts Python in ten seconds and more."""
 
 

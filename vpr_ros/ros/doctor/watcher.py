@@ -25,7 +25,8 @@ MOST_IMAGE_TOPICS = 6
 """How many are subscribed to: a rig's every topic in Python would slow down the robot that is being looked at."""
 DISCOVERY_S = 3.3
 """DDS processes announce themselves every 3 s; who started before us may be unknown for so long."""
-ANSWER_S = 1.0
+ANSWER_S = 5.0
+"""For which a busy node is waited for."""
 HARDWARE_ID = "vpr_ros"
 """Of the statuses of our nodes, which are called `NODE: PART`, without the first slash of the node's full name."""
 
