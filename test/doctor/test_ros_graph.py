@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,10 +46,8 @@ def test_a_graph_that_cannot_be_watched(machine: Machine, failure: str, fix: str
 
 def test_a_ros_process_that_hangs_is_ended(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module(machine, "rclpy", "")
-    put(machine, "python", "#!/bin/sh\nexec sleep 60\n")
+    put(machine, "python", "#!/bin/sh\nexec sleep 100000\n")
     machine.at("python").chmod(0o755)
     monkeypatch.setattr(ros_graph, "EXTRA_S", 0.3)
-    began = time.monotonic()
     (finding,) = watch_graph(replace(machine, python=str(tmp_path / "python")), Config(), 0.2)
-    assert time.monotonic() - began < 30
     assert_bad(finding, Level.ERROR, "no answer", "ros2 doctor")

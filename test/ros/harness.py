@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -141,20 +142,28 @@ class Ears(Node):
         self.outlet(Image, topic).publish(image_msg(image, stamp_ns, camera or "camera"))
 
     def send_and_wait(self, image: np.ndarray, stamp_ns: int, camera: str = "") -> PlaceMatch:
-        """In lockstep: the answer to this very image."""
-        self.send(image, stamp_ns, camera)
+        """In lockstep: the answer to this very image.
+
+        On a busy machine the node may know of this publisher late, and DDS drops what came before: the image is sent again
+        then. The node drops a copy of what it has.
+        """
+        for _ in range(30):
+            self.send(image, stamp_ns, camera)
+            with suppress(AssertionError):
+                return self.wait_for(stamp_ns, camera, timeout_s=10.0)
         return self.wait_for(stamp_ns, camera)
 
-    def wait_for(self, stamp_ns: int, camera: str = "") -> PlaceMatch:
+    def wait_for(self, stamp_ns: int, camera: str = "", timeout_s: float = 120.0) -> PlaceMatch:
         """The answer to the image of this stamp and camera."""
         return wait_until(
             lambda: next((m for m in self.matches if (m.stamp_ns, m.camera_name) == (stamp_ns, camera)), None),
+            timeout_s,
             what=f"answer {stamp_ns} {camera}",
         )
 
     def call(self, kind: type, service: str, **fields: Any) -> Any:
         client = self.create_client(kind, service)
-        assert client.wait_for_service(timeout_sec=15), service
+        assert client.wait_for_service(timeout_sec=120), service
         future = client.call_async(kind.Request(**fields))
         wait_until(future.done, what=f"service {service}")
         self.destroy_client(client)

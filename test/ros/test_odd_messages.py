@@ -32,7 +32,7 @@ def send_and_count(node: NodeUnderTest, place: int, stamp_ns: int) -> None:
         return len(node.ears.matches) + skipped > before
 
     node.ears.send(view(place), stamp_ns)
-    wait_until(is_taken, timeout_s=60, what=node.text)
+    wait_until(is_taken, what=node.text)
 
 
 def test_images_without_a_stamp_are_answered_and_it_is_said_once(node: NodeUnderTest) -> None:
@@ -42,7 +42,7 @@ def test_images_without_a_stamp_are_answered_and_it_is_said_once(node: NodeUnder
     assert len(stamps) == 4
     assert stamps == sorted(stamps)
     assert stamps[0] > 10**18  # the time of reception
-    wait_until(lambda: "without a stamp" in node.ears.status_of("stream"), timeout_s=60)
+    wait_until(lambda: "without a stamp" in node.ears.status_of("stream"))
     assert node.text.count("have no stamp") == 1
 
 
@@ -59,7 +59,7 @@ def test_one_odd_stamp_is_dropped_and_a_set_clock_starts_a_session_that_is_logge
     assert after.session == ears.matches[0].session + "+"
     assert not after.accepted  # the place was seen a moment ago, whatever the clock shows
     assert "jumped forward by 8896.000 s" in node.text
-    wait_until(lambda: value(node, "place recognition", "session events") == "1", timeout_s=60)
+    wait_until(lambda: value(node, "place recognition", "session events") == "1")
 
 
 def test_stamps_that_never_change_are_an_error_and_not_ok(node: NodeUnderTest) -> None:
@@ -71,8 +71,8 @@ def test_stamps_that_never_change_are_an_error_and_not_ok(node: NodeUnderTest) -
         is_error = node.ears.diagnostics["vpr: stream"].level == b"\x02"
         return is_error and "most images get no answer" in node.ears.status_of("stream")
 
-    wait_until(lambda: node.ears.status_of("stream"), timeout_s=60)
-    wait_until(is_reported, timeout_s=60, what=node.text)
+    wait_until(lambda: node.ears.status_of("stream"))
+    wait_until(is_reported, what=node.text)
     assert "is not newer than" in node.ears.status_of("stream")
 
 
