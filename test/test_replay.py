@@ -445,3 +445,22 @@ def test_a_map_within_its_budget_still_closes_loops(tmp_path: Path, config: Conf
     place_map = PlaceMap.load(town, done.detector.engine.model.id)
     assert place_map.names == names
     assert {place_map[ref].elapsed_ns // (10 * S) % 8 for ref in names} == set(range(8))
+
+
+def test_a_map_within_its_megabytes(tmp_path: Path, config: Config) -> None:
+    """With pictures a fraction of the keyframes fits, and no place is lost."""
+    path = tmp_path / "bag"
+    with BagWriter(path) as writer:
+        for i in range(400):
+            view = texture(i // 10 % 8, 330, 240)[:, i % 10 : i % 10 + 320]
+            writer.image("/image", (100 + i) * S, np.ascontiguousarray(view), "camera")
+    limits = {"map.max_mb": 1, "match.island_gap": 5, "consistency.min_hits": 2}
+    town = tmp_path / "town.vprmap"
+    done = replay(BagSource(path), config.with_values(limits), session="drive", map_file=town)
+    kept, used = done.detector.map, done.detector.map.used_bytes
+    assert 2**19 < used <= 1.2 * 2**20
+    assert {kept[ref].elapsed_ns // (10 * S) % 8 for ref in kept.names} == set(range(8))
+    count = len(kept)
+    assert 8 <= count < 300
+    kept.close()
+    assert len(PlaceMap.load(town, done.detector.engine.model.id)) == count

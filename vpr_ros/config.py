@@ -244,6 +244,13 @@ class MapConfig:
         low=0,
         high=100000000,
     )
+    max_mb: int = parameter(
+        0,
+        "the same as the size of what the map holds; the index beside it (NAME.index) is not counted; 0: no limit",
+        unit="MiB",
+        low=0,
+        high=100000000,
+    )
 
 
 @dataclass(frozen=True, slots=True)

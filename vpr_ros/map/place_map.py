@@ -199,6 +199,11 @@ class PlaceMap:
         return self._store.path
 
     @property
+    def used_bytes(self) -> int:
+        """Of its file (or tables in memory): without room that what was removed has left for what comes."""
+        return self._store.used_bytes()
+
+    @property
     def recording_fault(self) -> str:
         """Why keyframes wait to be written; empty where all is well."""
         return "" if self._recorder is None else self._recorder.fault

@@ -147,6 +147,15 @@ class Store:
         with self._errors(), self._lock:
             return {key: pose_of(content) for key, content in self._reader.execute(query, (session,))}
 
+    def used_bytes(self) -> int:
+        """Of the pages that hold rows."""
+        with self._errors(), self._lock:
+            count, free, size = (
+                int(self._reader.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (count - free) * size
+
     def first_with_odometry(self) -> int | None:
         """The key of the oldest keyframe that has a pose."""
         query = "SELECT key FROM keyframe WHERE odom_from_body IS NOT NULL ORDER BY key LIMIT 1"

@@ -85,16 +85,27 @@ class LoopDetector:
         return self.map.faults(is_verified=self.config.verification.enabled, calibrated=calibrated, without=own)
 
     @property
+    def budget(self) -> int | None:
+        """How many keyframes the map may hold, by map.max_keyframes and, as large as they are now, map.max_mb; None: any number."""
+        config, limits = self.config.map, []
+        if config.max_keyframes:
+            limits.append(config.max_keyframes)
+        if config.max_mb and len(self.map):
+            limits.append(max(1, int(config.max_mb * 2**20 / (self.map.used_bytes / len(self.map)))))
+        return min(limits, default=None)
+
+    @property
     def is_over_budget(self) -> bool:
-        """Whether the map has grown past map.max_keyframes since it was pruned, by enough to be worth it."""
-        limit = self.config.map.max_keyframes
-        return bool(limit) and len(self.map) > max(limit, self._pruned_to) * (1.0 + PRUNING_SLACK)
+        """Whether the map has grown past that since it was pruned, by enough to be worth it."""
+        limit = self.budget
+        return limit is not None and len(self.map) > max(limit, self._pruned_to) * (1.0 + PRUNING_SLACK)
 
     def redundant(self) -> Plan:
         """What `prune` should remove; may run in another thread than `process`. The newest keyframes of the drive stay."""
-        count = min(NEWEST, self.config.map.max_keyframes // 2)
-        newest = [keyframe.ref for keyframe in self._session.keyframes[-count:]]
-        return self.map.redundant(self.config.map.max_keyframes, self.config.match.island_gap, newest)
+        keep = len(self.map) if self.budget is None else self.budget
+        count = min(NEWEST, keep // 2)
+        newest = [keyframe.ref for keyframe in self._session.keyframes[len(self._session.keyframes) - count :]]
+        return self.map.redundant(keep, self.config.match.island_gap, newest)
 
     def prune(self, plan: Plan) -> None:
         """Remove keyframes from the map; what stands for them has their loop closures."""

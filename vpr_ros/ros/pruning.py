@@ -34,6 +34,8 @@ class Pruning:
                 detector.prune(plan)
             self._say(f"pruned the map by {len(plan.removed)} keyframes to {len(detector.map)}")
             if not plan.removed:
-                self._fail("the map is larger than map.max_keyframes, but each keyframe is the last one of its place")
+                self._fail(
+                    "the map is larger than its budget (map.max_keyframes, map.max_mb), but each keyframe is the last one of its place"
+                )
         except Exception as error:  # a disk that is full, say: the node goes on with the map that it has
             self._fail(f"the map is not pruned: {error or type(error).__name__}")
