@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool
 from vpr_ros.config import Config
 from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.extrinsics import configured_extrinsics
-from vpr_ros.memory import release_memory
+from vpr_ros.memory import release_memory, return_large_blocks
 from vpr_ros.ros.diagnostics import Diagnostics
 from vpr_ros.ros.map_services import MapServices, map_path
 from vpr_ros.ros.open_decoder import open_decoder
@@ -231,6 +231,7 @@ class VprNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until interrupted; exit status 1 if it cannot start, after one line with the reason."""
+    return_large_blocks()
     # the terminal has gone, and the map is to be saved; not with nohup
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
