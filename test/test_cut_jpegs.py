@@ -11,12 +11,9 @@ import pytest
 from vpr_ros.errors import ImageError
 from vpr_ros.images import decode_compressed
 
-SAMPLINGS = {
-    "444": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    "422": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
-    "420": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    "411": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
-}
+SAMPLINGS = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "411": 0x411111}
+"""As OpenCV names them since 4.5.5; an older one writes 420 whatever is wanted."""
+SAMPLING_FACTOR = 7
 SIZES = [(120, 160), (117, 163), (64, 33)]
 
 
@@ -36,7 +33,7 @@ def decode(data: bytes) -> np.ndarray:
 
 def settings(quality: int, sampling: str, restart: int, is_progressive: bool) -> list[int]:
     return [
-        cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[sampling],
+        cv2.IMWRITE_JPEG_QUALITY, quality, SAMPLING_FACTOR, SAMPLINGS[sampling],
         cv2.IMWRITE_JPEG_RST_INTERVAL, restart, cv2.IMWRITE_JPEG_PROGRESSIVE, int(is_progressive),
     ]  # fmt: skip
 
