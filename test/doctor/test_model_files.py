@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from fake_machine import assert_bad, module, put
 
+from vpr_ros.config import Config
 from vpr_ros.doctor import Finding, Level
 from vpr_ros.doctor.model_files import check_engines, check_map, check_model
 from vpr_ros.engines.backends import backends
@@ -56,16 +57,21 @@ def test_map(machine: Machine, grid_model: PlaceModel, tmp_path: Path) -> None:
     place_map.save(tmp_path / "foreign.vprmap", "0" * 64)
     put(machine, "torn.vprmap", "PK")
 
-    def check(name: str, model: str = str(grid_model.path), is_verified: bool = True) -> Finding:
-        return check_map(machine, model, tmp_path, name, is_verified)
+    def check(name: str, model: str = str(grid_model.path), **changes: object) -> Finding:
+        values = {parameter.replace("__", "."): value for parameter, value in changes.items()}
+        return check_map(machine, model, tmp_path, name, Config.from_flat(values))
 
     assert check("lab").found.startswith("lab: 1 keyframes, ")
     assert check("lab").level is Level.OK
     assert "1 of them without intrinsics: closures with these have no relative pose" in check("lab").found
     assert_bad(check("blind"), Level.WARNING, "can never match", f"mv {tmp_path}/blind.vprmap")
-    assert check("blind", is_verified=False).level is Level.OK
+    assert check("blind", verification__enabled=False).level is Level.OK
     assert_bad(check("foreign"), Level.ERROR, "made with another model", "vpr doctor --model MODEL.onnx --map foreign")
-    assert_bad(check("torn"), Level.ERROR, "is corrupt", "save_map")
-    assert_bad(check("lobby"), Level.ERROR, "maps there: blind, foreign, lab, torn", "save_map")
+    mended = f"vpr map check {tmp_path}/torn.vprmap --repair {tmp_path}/torn-repaired.vprmap"
+    assert_bad(check("torn"), Level.ERROR, "is corrupt", mended)
+    there = "maps there: blind, foreign, lab, torn"
+    assert_bad(check("lobby", map__mode="localization"), Level.ERROR, there, "map:=lobby")
+    assert check("lobby").level is Level.OK  # a node that maps will make it; the list is for who mistyped a name
+    assert there in check("lobby").found
     assert_bad(check("../lab"), Level.ERROR, "no map name", f"ls {tmp_path}")
     assert_bad(check("lab", "/nowhere.onnx"), Level.SKIPPED, "the model does not open", "vpr doctor")

@@ -61,7 +61,7 @@ def checks(machine: Machine, config: Config, map_name: str = "") -> dict[str, Ca
         "runs folder": lambda: check_folder(machine, "runs folder", Path("runs")),
     }
     if name := map_name or config.node.map:
-        found["map"] = lambda: check_map(machine, config.model.path, expanded(maps), name, config.verification.enabled)
+        found["map"] = lambda: check_map(machine, config.model.path, expanded(maps), name, config)
     return found
 
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from vpr_ros.config import Config
 from vpr_ros.doctor.finding import Finding, Level, size_text
 from vpr_ros.errors import VprError
 from vpr_ros.files import expanded
@@ -52,12 +53,19 @@ def check_model(machine: Machine, path: str) -> Finding:
     return Finding("model", Level.OK, f"{said}, {facts['path']}")
 
 
-def check_map(machine: Machine, model: str, folder: Path, name: str, is_verified: bool) -> Finding:
-    """Does the map load, was it made with this model, and can it match? `is_verified`: verification.enabled."""
+def check_map(machine: Machine, model: str, folder: Path, name: str, config: Config) -> Finding:
+    """Does the map load, was it made with this model, and can it match? One that is not there is made where the node records."""
     if name != Path(name).name or name.startswith("."):
         found = f"{name!r} is no map name: one word, a file in {folder}"
         return Finding("map", Level.ERROR, found, f"ls {shlex.quote(str(folder))}")
     path = folder / f"{name.removesuffix('.vprmap')}.vprmap"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.vprmap"))) or "none"
+        found = f"there is no map {path} yet; maps there: {known}"
+        if config.map.mode == "mapping":
+            return Finding("map", Level.OK, f"{found}; the node makes it (map.mode: mapping)")
+        fix = f"ros2 launch vpr_ros vpr.launch.py map:={shlex.quote(name)}    # records it; or --map, one of those"
+        return Finding("map", Level.ERROR, found, fix)
     try:
         facts = machine.ask(model_facts, model, str(path))
     except ProcessFailed as failure:
@@ -66,14 +74,13 @@ def check_map(machine: Machine, model: str, folder: Path, name: str, is_verified
         fix = "vpr doctor    # after that is mended"
         return Finding("map", Level.SKIPPED, "not loaded: the model does not open", fix)
     if "map_error" in facts:
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.vprmap"))) or "none"
-        found = f"{facts['map_error']}; maps there: {known}"
         fix = "vpr doctor --model MODEL.onnx --map " + shlex.quote(name)
         if "another model" not in facts["map_error"]:
-            fix = f"ros2 service call /vpr/save_map vpr_msgs/srv/SaveMap '{{name: {name}}}'    # or --map, one of those"
-        return Finding("map", Level.ERROR, found, fix)
+            whole = path.with_name(f"{path.stem}-repaired.vprmap")
+            fix = f"vpr map check {shlex.quote(str(path))} --repair {shlex.quote(str(whole))}"
+        return Finding("map", Level.ERROR, facts["map_error"], fix)
     said = f"{name}: {facts['keyframes']} keyframes, {size_text(path.stat().st_size)}, made with this model"
-    if is_verified and facts["map_faults"]:
+    if config.verification.enabled and facts["map_faults"]:
         found, fix = (
             "; ".join([said, *facts["map_faults"]]),
             f"mv {shlex.quote(str(path))} /tmp/    # and record it again",
