@@ -9,6 +9,7 @@ from small_worlds import texture
 from vpr_ros.cli import main
 from vpr_ros.engines.backends import backends
 from vpr_ros.engines.cache import EngineCache
+from vpr_ros.errors import EngineError
 
 pytest.importorskip("openvino", reason="an engine to build")
 
@@ -60,6 +61,19 @@ def test_an_engine_s_life(arguments: list[str], tmp_path: Path, capsys: pytest.C
     assert status == 0
     assert "its content is damaged" in said
     assert list((tmp_path / "engines").iterdir()) == []
+
+
+def test_an_engine_that_a_full_disk_does_not_keep_is_a_failure(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise EngineError("cannot write engine x: No space left on device; set engine.cache to another folder")
+
+    monkeypatch.setattr(EngineCache, "keep", full)
+    status, said, progress = run(capsys, "build", *arguments, "--backend", "openvino")
+    assert status == 1
+    assert "No space left on device" in progress
+    assert said.startswith("openvino fp32: ")
 
 
 def test_clean_keeps_what_fits_unless_it_is_told_all(

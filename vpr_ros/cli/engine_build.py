@@ -83,7 +83,8 @@ def build(config: Config, options: argparse.Namespace) -> int:
         engine.close()
     progress.close()
     print(f"{backend.name} {built_for.precision}: {facts}")
-    return 0
+    is_kept = not isinstance(builder.cache.find(builder.key(backend, built_for)), str)
+    return 0 if is_kept else 1  # to keep it is what the command is for; why it is not was said
 
 
 def _inspect(builder: Builder, backend: Backend, options: BuildOptions, progress: Bar) -> None:
