@@ -57,6 +57,7 @@ def test_a_run_folder_holds_everything(bag: Path, tmp_path: Path, config: Config
     assert [int(row["stamp_ns"]) // S for row in rows] == list(range(100, 113))
     accepted = [row for row in rows if row["status"] == "ACCEPTED"]
     assert [int(row["match_stamp_ns"]) // S for row in accepted] == [100, 101, 102, 103]
+    assert [row["is_right"] for row in accepted] == ["1"] * 4
     metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
     assert (metrics["revisits"], metrics["accepted_true"], metrics["accepted_false"]) == (4, 4, 0)
     assert metrics["recall_at_1"] == 1.0

@@ -64,11 +64,12 @@ def replay(
     session: str = "",
     engine: Engine | None = None,
     map_file: Path | None = None,
+    verify_all: bool = False,
 ) -> Replay:
     """Run the frames through a new detector, with `engine` or else the configured one.
 
     With `map_file` the map in it is searched, too, and (map.mode) recorded in; a session whose name is taken gets a number. The
-    map is complete, and still open, when this returns. Raises MapError for what is none.
+    map is complete, and still open, when this returns. Raises MapError for what is none. `verify_all`: see `LoopDetector`.
 
     Frames out of order are left out and counted. Raises ModelError, and ConfigError where cameras cannot sit so.
     """
@@ -88,6 +89,7 @@ def replay(
         stage=stopwatch,
         report=lambda kind, text: events.setdefault(kind, []).append(text),
         robot=config.node.robot,
+        verifies_all=verify_all,
     )
     extrinsics = configured_extrinsics(config)
     relocalizer, localizations = Relocalizer(config, place_map), list[Localization]()
@@ -203,9 +205,10 @@ def replay_to_folder(
     protocol: RevisitProtocol,
     progress: FrameProgress = iter,
     map_file: Path | None = None,
+    verify_all: bool = False,
 ) -> Run:
     """Replay a source and write its run folder. The ground truth is used to judge the answers, never to find them."""
-    done = replay(progress(source), config, session=source.name, map_file=map_file)
+    done = replay(progress(source), config, session=source.name, map_file=map_file, verify_all=verify_all)
     poses = true_poses(source, done.matches, protocol.gap_s) if source.has_truth else {}
     truth = ground_truth(poses, protocol) if source.has_truth else None
     verification = config.verification.enabled

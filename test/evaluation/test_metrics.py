@@ -111,6 +111,7 @@ def test_verdicts_of_a_world_worked_out_by_hand() -> None:
     assert judgements[5].distance_m == 200.0
     assert judgements[6].revisit == frame(0)
     assert judgements[9].revisit is None
+    assert [j.is_right for j in judgements] == [None] * 4 + [True, False, True, True, False, None]
 
 
 def test_a_match_too_recent_is_wrong() -> None:

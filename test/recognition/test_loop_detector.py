@@ -290,6 +290,22 @@ def test_every_stage_is_announced(engine: Engine) -> None:
     assert set(seen) == {"describe", "search", "match", "verify", "remember"}
 
 
+def test_all_evidence_is_there_where_all_is_verified(engine: Engine) -> None:
+    """Also of what the descriptors refuse, and the answers are the same."""
+    config = Config.from_flat(BASE | {"verification.enabled": True, "match.min_similarity": 0.99})
+    places = [0, 1, 2, 3, 4, 5, 0, 1, 77]
+    usual, all_of_them = LoopDetector(config, engine), LoopDetector(config, engine, verifies_all=True)
+    few, every = ([d.process(frame(p, i, 7 * (i > 5))) for i, p in enumerate(places)] for d in (usual, all_of_them))
+    assert [m.status for m in few] == [m.status for m in every]
+    refused = [(a, b) for a, b in zip(few, every, strict=True) if a.status is MatchStatus.LOW_SCORE]
+    assert refused
+    assert all(a.verification is None and b.verification is not None for a, b in refused)
+    revisit, stranger = every[6].verification, every[8].verification
+    assert revisit is not None
+    assert stranger is not None
+    assert revisit.inliers > 30 > stranger.inliers
+
+
 def test_an_answer_has_the_mask_if_asked_and_it_costs_no_second_inference(tmp_path: Path, engine: Engine) -> None:
     masked = open_reference(PlaceModel.open(save_masked_grid_model(tmp_path / "masked.onnx")), threads=1)
     counted = Mock(wraps=masked, model=masked.model)

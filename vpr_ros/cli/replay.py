@@ -73,6 +73,11 @@ def add(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="search this map, too, and record into it; made if there is none (--set map.mode=localization: only search)",
     )
+    command.add_argument(
+        "--verify-all",
+        action="store_true",
+        help="verify also what the descriptors refuse, and refuse it all the same: matches.csv has all evidence then (slower)",
+    )
     add_config(command)
     command.add_argument("--out", type=Path, default=Path("runs"), help="where the run folder is made (default runs/)")
     defaults = RevisitProtocol()
@@ -119,6 +124,7 @@ def _replay(options: argparse.Namespace) -> int:
         protocol=protocol,
         progress=progress,
         map_file=options.map,
+        verify_all=options.verify_all,
     )
     print(printable("\n".join(summary_lines(run))))
     print(printable(f"report: {folder / 'report.html'}"))

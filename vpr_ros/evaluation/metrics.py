@@ -38,12 +38,16 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on one query, with the nearest true revisit and how far off the match was, where known."""
+    """The verdict on one query, with the nearest true revisit and how far off the match was, where known.
+
+    `is_right`: whether its match, accepted or not, is of the same place; None where there is none, or it cannot be judged.
+    """
 
     verdict: Verdict
     revisit: FrameRef | None = None
     distance_m: float | None = None
     angle_deg: float | None = None
+    is_right: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,9 +275,15 @@ def _judgements(
     facts = zip(accepted, judged, revisits.exist, final.true, final.false, strict=True)
     verdicts = (_verdict(*map(bool, row)) for row in facts)
     errors = zip(comparison.distance_m, comparison.angle_deg, strict=True)
+    right = (
+        bool(is_right) if is_known else None
+        for is_right, is_known in zip(comparison.correct, comparison.known, strict=True)
+    )
     return tuple(
-        Judgement(verdict, None if frame == NO_FRAME else truth.frames[frame], _plain(distance), _plain(angle))
-        for verdict, frame, (distance, angle) in zip(verdicts, revisits.frames, errors, strict=True)
+        Judgement(
+            verdict, None if frame == NO_FRAME else truth.frames[frame], _plain(distance), _plain(angle), is_right
+        )
+        for verdict, frame, (distance, angle), is_right in zip(verdicts, revisits.frames, errors, right, strict=True)
     )
 
 

@@ -21,7 +21,7 @@ from vpr_ros.types import PlaceMatch
 
 COLUMNS = (
     "stamp_ns", "session", "status", "keyframe_id", "match_id", "match_stamp_ns", "match_session", "similarity",
-    "runner_up", "consistent_count", "inliers", "inlier_ratio", "coverage",
+    "runner_up", "consistent_count", "inliers", "inlier_ratio", "coverage", "is_right",
 )  # fmt: skip
 LOCALIZATION_COLUMNS = (
     "stamp_ns", "state", "is_found", "match_session", "match_id", "x_m", "y_m", "z_m", "qx", "qy", "qz", "qw", "sigma_m",
@@ -64,7 +64,8 @@ def write_run(folder: Path, run: Run, config: Config) -> None:
 
 def _write_run(folder: Path, run: Run, config: Config) -> None:
     (folder / "config.yaml").write_text(ros_yaml(config))
-    write_matches(folder / "matches.csv", run.matches)
+    judged = None if run.metrics is None else [judgement.is_right for judgement in run.metrics.judgements]
+    write_matches(folder / "matches.csv", run.matches, judged)
     write_pairs(folder / "loop_closures.txt", run.matches)
     write_g2o(folder / "loop_closures.g2o", run.matches, run.odometry, config.odometry.drift_per_m)
     if run.localizations:
@@ -85,17 +86,20 @@ def _write_run(folder: Path, run: Run, config: Config) -> None:
     write_report(folder / "report.html", run)
 
 
-def write_matches(path: Path, matches: Sequence[PlaceMatch]) -> None:
-    """Every answer, one a line; empty where a number does not exist."""
+def write_matches(path: Path, matches: Sequence[PlaceMatch], judged: Sequence[bool | None] | None = None) -> None:
+    """Every answer, one a line; empty where a number does not exist. `is_right` (1 or 0): of `judged`, of the match, accepted or not."""
+    judgements = [None] * len(matches) if judged is None else judged
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        for m in matches:
+        for m, is_right in zip(matches, judgements, strict=True):
             v = m.verification
             geometry = ("", "", "") if v is None else (v.inliers, f"{v.inlier_ratio:.4f}", f"{v.coverage:.4f}")
             scores = ["" if s is None else f"{s:.6f}" for s in (m.similarity, m.runner_up)]
             known = [m.keyframe_id, *((m.match.id, m.match.stamp_ns, m.match.session) if m.match else (None,) * 3)]
-            table.writerow([m.stamp_ns, m.session, m.status.name, *known, *scores, m.consistent_count, *geometry])
+            judgement = "" if is_right is None else int(is_right)
+            numbers = [*known, *scores, m.consistent_count, *geometry, judgement]
+            table.writerow([m.stamp_ns, m.session, m.status.name, *numbers])
 
 
 def write_localizations(path: Path, localizations: Sequence[Localization]) -> None:

@@ -40,7 +40,8 @@ class LoopDetector:
 
     `stage` is entered as a context around each step, by name; a caller that wants latencies passes its stopwatch. `report`
     is called with the kind of each oddity (a session that begins, odometry that jumps) and a sentence about it.
-    `robot` is a part of the name of every keyframe that is made.
+    `robot` is a part of the name of every keyframe that is made. `verifies_all`: also queries that descriptors have refused,
+    which stay refused: for who wants all evidence.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class LoopDetector:
         stage: Stage = nullcontext,
         report: Report = _ignore,
         robot: str = "",
+        verifies_all: bool = False,
     ) -> None:
         self.config = config
         self.engine = engine
@@ -59,6 +61,7 @@ class LoopDetector:
         self.robot = robot
         self._stage = stage
         self._report = report
+        self._verifies_all = verifies_all
         self._pruned_to = 0
         self.verifier = PlaceVerifier(config, self.map)
         self._links = Links(config.consistency.max_gap, self.map.linked_moments())
@@ -196,11 +199,11 @@ class LoopDetector:
                 candidates=candidates,
             )
         status = retrieval_status(match, config)
-        if status is ACCEPTED and config.verification.enabled:
+        if config.verification.enabled and (status is ACCEPTED or self._verifies_all):
             with self._stage("verify"):
                 nearest, found = self.verifier.nearest_view(frame, place)
             match = replace(match, match=nearest.keyframe, similarity=nearest.similarity, verification=found)
-            status = rigid_status(found, config.verification)
+            status = rigid_status(found, config.verification) if status is ACCEPTED else status
         if status is ACCEPTED and match.match is not None:
             status = motion_status(now, session.around(match.match), config.odometry)
         if status is ACCEPTED:
