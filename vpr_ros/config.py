@@ -371,6 +371,20 @@ class RelocalizationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """Robots that exchange keyframes; only the ROS node reads these."""
+
+    namespace: str = parameter(
+        "",
+        "namespace of the topics on which robots exchange keyframes, the same for all of them, such as /vpr_fleet; needs node.robot; "
+        "empty: nothing is exchanged",
+    )
+    max_kb_per_s: float = parameter(
+        250.0, "maximum rate at which keyframes and pictures are sent", unit="kB/s", low=1.0, high=1000000.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Only the ROS node reads these."""
 
@@ -448,6 +462,7 @@ class Config:
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
     relocalization: RelocalizationConfig = field(default_factory=RelocalizationConfig)
+    fleet: FleetConfig = field(default_factory=FleetConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
 
     @staticmethod
@@ -459,8 +474,8 @@ class Config:
     def from_flat(cls, values: Mapping[str, Any]) -> Config:
         """From `{"match.top_k": 10, ...}`; what is not named keeps its default.
 
-        Raises ConfigError for an unknown name (with the nearest known one), a wrong type, a value out of range, or a
-        consistency window smaller than the hits it asks for.
+        Raises ConfigError for an unknown name (with the nearest known one), a wrong type, a value out of range, a
+        consistency window smaller than the hits it asks for, or a fleet of robots without names.
         """
         known = cls.parameters()
         stages: dict[str, dict[str, Scalar]] = {}
@@ -476,6 +491,13 @@ class Config:
         config = cls(**{stage: kinds[stage](**leaves) for stage, leaves in stages.items()})
         if config.consistency.min_hits > config.consistency.window:
             raise ConfigError("consistency.min_hits must not be larger than consistency.window")
+        if config.fleet.namespace:
+            if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", config.fleet.namespace):
+                raise ConfigError(f"fleet.namespace must be like /vpr_fleet, not {config.fleet.namespace!r}")
+            if not config.node.robot:
+                raise ConfigError(
+                    "fleet.namespace needs node.robot: keyframes are exchanged by the names of their robots"
+                )
         return config
 
     @classmethod

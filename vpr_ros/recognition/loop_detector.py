@@ -82,7 +82,9 @@ class LoopDetector:
     def map_faults(self, calibrated: Collection[str] = ()) -> list[str]:
         """What the map cannot do that the configuration asks of it; `calibrated`: cameras that have intrinsics now."""
         own = {keyframe.ref for keyframe in self._session.keyframes}
-        return self.map.faults(is_verified=self.config.verification.enabled, calibrated=calibrated, without=own)
+        of_robot = self.robot if self.config.fleet.namespace else None
+        is_verified = self.config.verification.enabled
+        return self.map.faults(is_verified=is_verified, calibrated=calibrated, without=own, of_robot=of_robot)
 
     @property
     def is_over_budget(self) -> bool:
@@ -206,7 +208,12 @@ class LoopDetector:
             return None
         with self._stage("remember"):
             ref = KeyframeRef(
-                self.robot, session.name, self.map.next_id, frame.stamp_ns, frame.camera_name, frame.frame_id
+                self.robot,
+                session.name,
+                self.map.next_id(self.robot),
+                frame.stamp_ns,
+                frame.camera_name,
+                frame.frame_id,
             )
             keyframe = now.keyframe(ref, frame, descriptor, self.verifier.thumbnail(frame))
             self.map.add(keyframe)
