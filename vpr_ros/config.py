@@ -383,6 +383,17 @@ class FleetConfig:
         250.0, "maximum rate at which keyframes and pictures are sent", unit="kB/s", low=1.0, high=1000000.0
     )
 
+    def check(self, robot: str) -> None:
+        """Raises ConfigError for a namespace that topics cannot have, and where a robot without a name is to exchange."""
+        if not self.namespace:
+            return
+        if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", self.namespace):
+            raise ConfigError(f"fleet.namespace must be like /vpr_fleet, not {self.namespace!r}")
+        if not robot:
+            raise ConfigError(
+                "fleet.namespace needs node.robot: keyframes are exchanged under the names of their robots"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
@@ -474,8 +485,8 @@ class Config:
     def from_flat(cls, values: Mapping[str, Any]) -> Config:
         """From `{"match.top_k": 10, ...}`; what is not named keeps its default.
 
-        Raises ConfigError for an unknown name (with the nearest known one), a wrong type, a value out of range, a
-        consistency window smaller than the hits it asks for, or a fleet of robots without names.
+        Raises ConfigError for an unknown name (with the nearest known one), a wrong type, a value out of range, or a
+        consistency window smaller than the hits it asks for.
         """
         known = cls.parameters()
         stages: dict[str, dict[str, Scalar]] = {}
@@ -491,13 +502,6 @@ class Config:
         config = cls(**{stage: kinds[stage](**leaves) for stage, leaves in stages.items()})
         if config.consistency.min_hits > config.consistency.window:
             raise ConfigError("consistency.min_hits must not be larger than consistency.window")
-        if config.fleet.namespace:
-            if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", config.fleet.namespace):
-                raise ConfigError(f"fleet.namespace must be like /vpr_fleet, not {config.fleet.namespace!r}")
-            if not config.node.robot:
-                raise ConfigError(
-                    "fleet.namespace needs node.robot: keyframes are exchanged by the names of their robots"
-                )
         return config
 
     @classmethod

@@ -154,6 +154,19 @@ def test_a_map_without_pictures_can_not_match_where_matches_are_verified(
     assert all(each.startswith(said) and "can never match" in each for each in found)
 
 
+def test_what_another_robot_sent_is_not_judged_by_our_cameras() -> None:
+    """It has no picture until one is wanted, and its front camera is not ours."""
+    place_map = PlaceMap(8)
+    one = some_map(1)[name(0)]
+    for robot, i in (("r1", 0), ("r2", 1), ("r2", 2)):
+        place_map.add(replace(one, ref=replace(name(i), robot=robot, camera_name="front"), thumbnail=None, camera=None))
+    judged = {"is_verified": True, "calibrated": ["front"]}
+    assert [fault[0] for fault in place_map.faults(**judged)] == ["a", "a"]  # all 3 keyframes
+    assert [fault[:5] for fault in place_map.faults(**judged, of_robot="r1")] == ["1 of ", "1 of "]
+    assert [fault[:5] for fault in place_map.faults(**judged, of_robot="r2")] == ["2 of ", "2 of "]
+    assert place_map.faults(**judged, of_robot="r3") == []
+
+
 def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
     place_map = PlaceMap(8)
     one = some_map(1)[name(0)]

@@ -12,7 +12,7 @@ from vpr_ros.fleet.protocol import LARGEST_ID, NOTHING, Batch, SessionName
 from vpr_ros.images import decode_grey
 from vpr_ros.map.keyframe_headers import Header
 from vpr_ros.rotations import is_pose
-from vpr_ros.types import Keyframe, KeyframeRef, Thumbnail
+from vpr_ros.types import Keyframe, Thumbnail
 
 MOST_PICTURE_BYTES = 2**18
 LARGEST_IMAGE_PX = 2**16
@@ -24,6 +24,11 @@ def check_session(session: SessionName) -> None:
     if not all(session):
         raise ValueError(f"a session without the name of its robot, or without one of its own: {session}")
     _ = Header({"robot": session[0], "session": session[1], "stamp_ns": 0, "frame_id": ""}, 0).ref
+
+
+def check_id(id: int) -> None:
+    if not 0 <= id <= LARGEST_ID:
+        raise ValueError(f"{id} is no id of a keyframe")
 
 
 def check_batch(batch: Batch, dim: int) -> None:
@@ -68,9 +73,8 @@ def check_keyframe(keyframe: Keyframe, dim: int) -> None:
             raise ValueError(f"a keyframe whose {name} is no pose")
 
 
-def check_picture(ref: KeyframeRef, thumbnail: Thumbnail) -> None:
+def check_picture(thumbnail: Thumbnail) -> None:
     """That local features can be found in it."""
-    check_session((ref.robot, ref.session))
     jpeg, scale = thumbnail.jpeg, thumbnail.scale
     if len(jpeg) > MOST_PICTURE_BYTES:
         raise ValueError(f"a picture of {len(jpeg)} bytes, where {MOST_PICTURE_BYTES} are allowed")

@@ -15,11 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vpr_ros.fleet.checks import check_batch, check_picture, check_session
+from vpr_ros.fleet.checks import check_batch, check_id, check_picture, check_session
 from vpr_ros.fleet.protocol import (
     BATCH_BYTES,
     KEYFRAME_BYTES,
-    LARGEST_ID,
     MOST_KEYFRAMES,
     MOST_OFFERED,
     MOST_PICTURES,
@@ -172,8 +171,7 @@ class Exchange:
     def on_offer(self, offer: Offer, now_s: float) -> None:
         for name, cursor in offer.cursors:
             check_session(name)
-            if not 0 <= cursor <= LARGEST_ID:
-                raise ValueError(f"{offer.sender} offers keyframes up to {cursor}")
+            check_id(cursor)
         if offer.sender == self.robot:
             if any(name[0] == self.robot and cursor > self._made.get(name, NOTHING) for name, cursor in offer.cursors):
                 self._twin_s = now_s
@@ -187,6 +185,8 @@ class Exchange:
 
     def on_request(self, request: Request, now_s: float) -> None:
         check_session(request.session)
+        for id in request.pictures:
+            check_id(id)
         if request.sender == self.robot or request.receiver != self.robot:
             return
         self._heard(request.sender, now_s)
@@ -205,7 +205,7 @@ class Exchange:
             return
         check_batch(batch, self._dim)
         sender, cursor = self._heard(batch.sender, now_s), self._cursors.get(batch.session, NOTHING)
-        if self._takes and not self.has_twin(now_s) and batch.after <= cursor < batch.up_to:
+        if self._may_take(now_s) and batch.after <= cursor < batch.up_to:
             for keyframe in batch.keyframes:
                 if keyframe.ref.id > cursor and keyframe.ref not in self._map:
                     self._map.add(keyframe)
@@ -223,12 +223,18 @@ class Exchange:
             if asked is not None and asked.request.session == batch.session and asked.request.after < cursor:
                 peer.keyframes = None
 
+    def _may_take(self, now_s: float) -> bool:
+        """Keyframes: not while the disk is behind, or a full one would fill the memory, too."""
+        return self._takes and not self.has_twin(now_s) and self._map.waiting < MOST_WAITING
+
     def on_picture(self, picture: Picture, now_s: float) -> None:
         ref = picture.ref
         if picture.sender == self.robot or ref.robot == self.robot:
             return
+        check_session((ref.robot, ref.session))
+        check_id(ref.id)
         if picture.thumbnail is not None:
-            check_picture(ref, picture.thumbnail)
+            check_picture(picture.thumbnail)
         peer = self._heard(picture.sender, now_s)
         if picture.thumbnail is None:
             if ref in self._wanted:
@@ -273,7 +279,7 @@ class Exchange:
         messages += self._answers(now_s)
         if self._takes:
             messages += self._picture_requests(now_s)
-            if self._map.waiting < MOST_WAITING:
+            if self._may_take(now_s):
                 messages += self._keyframe_requests(now_s)
         return messages
 
@@ -334,18 +340,19 @@ class Exchange:
             session = next(iter(self._requests.values())).session
             same = {who: request for who, request in self._requests.items() if request.session == session}
             after, cursor = min(request.after for request in same.values()), held.get(session, NOTHING)
-            batch = self._batch(session, after, cursor) if after < cursor else None
-            for who, request in same.items():
-                if batch is None or request.after < batch.up_to:
-                    del self._requests[who]
-            if batch is not None:
+            for who in same:
+                del self._requests[who]
+            if after < cursor:
+                batch = self._batch(session, after, cursor)
+                self._requests.update({who: request for who, request in same.items() if request.after >= batch.up_to})
                 return batch
         return None
 
     def _batch(self, session: SessionName, after: int, cursor: int) -> Batch:
-        limit = min(MOST_KEYFRAMES, max(1, BATCH_BYTES // (KEYFRAME_BYTES + 2 * self._dim)))
+        most_bytes = min(BATCH_BYTES, self._max_bytes_per_s)
+        limit = min(MOST_KEYFRAMES, max(1, int(most_bytes / (KEYFRAME_BYTES + 2 * self._dim))))
         found = self._map.keyframes_after(*session, after, cursor, limit)
-        keyframes = fitting(found)
+        keyframes = fitting(found, most_bytes)
         is_all = len(keyframes) == len(found) < limit
         up_to = cursor if is_all else keyframes[-1].ref.id
         return Batch(self.robot, self.model_id, session, after, up_to, keyframes)

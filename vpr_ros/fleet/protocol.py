@@ -71,7 +71,7 @@ class Picture:
 Message: TypeAlias = Offer | Request | Batch | Picture
 
 
-def fitting(keyframes: Sequence[Keyframe]) -> tuple[Keyframe, ...]:
+def fitting(keyframes: Sequence[Keyframe], most_bytes: float = BATCH_BYTES) -> tuple[Keyframe, ...]:
     """The first of them that fit a batch, at least one if there is any."""
     size, cameras, fit = NAMES_BYTES, set(), 0
     for keyframe in keyframes[:MOST_KEYFRAMES]:
@@ -80,7 +80,7 @@ def fitting(keyframes: Sequence[Keyframe]) -> tuple[Keyframe, ...]:
         if camera not in cameras:
             cameras.add(camera)
             size += CAMERA_BYTES
-        if fit and size > BATCH_BYTES:
+        if fit and size > most_bytes:
             break
         fit += 1
     return tuple(keyframes[:fit])

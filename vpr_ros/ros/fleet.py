@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import rclpy
@@ -16,6 +16,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from vpr_msgs.msg import KeyframeBatch, KeyframeOffer, KeyframePicture, KeyframeRequest
 
+from vpr_ros.errors import MapError
 from vpr_ros.fleet.exchange import Exchange, ExchangeState
 from vpr_ros.fleet.protocol import Batch, Message, Offer, Picture, Request, SessionName
 from vpr_ros.map.place_map import PlaceMap
@@ -51,50 +52,59 @@ class _Topic(NamedTuple):
 
 
 class SharedMap:
-    """The map of the moment, which the detector uses under the same lock."""
+    """The detector's map, used under the lock that the detector is used under. Raises MapError once the detector has another one."""
 
     def __init__(self, recogniser: Recogniser) -> None:
         self._recogniser = recogniser
+        self._map = recogniser.detector.map
 
-    @property
-    def present(self) -> PlaceMap:
-        return self._recogniser.detector.map
+    def follow(self) -> bool:
+        """Use the detector's present map from now on; whether that is another one."""
+        before, self._map = self._map, self._recogniser.detector.map
+        return self._map is not before
+
+    @contextmanager
+    def _shared(self) -> Iterator[PlaceMap]:
+        with self._recogniser.lock:
+            if self._recogniser.detector.map is not self._map:
+                raise MapError("the map was left for another one")
+            yield self._map
 
     @property
     def durable_ids(self) -> dict[SessionName, int]:
-        return self.present.durable_ids
+        return self._map.durable_ids
 
     @property
     def waiting(self) -> int:
-        return self.present.waiting
+        return self._map.waiting
 
     def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[Keyframe]:
-        with self._recogniser.lock:
-            return self.present.keyframes_after(robot, session, after, up_to, limit)
+        with self._shared() as place_map:
+            return place_map.keyframes_after(robot, session, after, up_to, limit)
 
     def count_of(self, robot: str) -> int:
-        with self._recogniser.lock:
-            return self.present.count_of(robot)
+        with self._shared() as place_map:
+            return place_map.count_of(robot)
 
     def __contains__(self, ref: KeyframeRef) -> bool:
-        with self._recogniser.lock:
-            return ref in self.present
+        with self._shared() as place_map:
+            return ref in place_map
 
     def __getitem__(self, ref: KeyframeRef) -> Keyframe:
-        with self._recogniser.lock:
-            return self.present[ref]
+        with self._shared() as place_map:
+            return place_map[ref]
 
     def add(self, keyframe: Keyframe) -> None:
-        with self._recogniser.lock:
-            self.present.add(keyframe)
+        with self._shared() as place_map:
+            place_map.add(keyframe)
 
     def add_thumbnail(self, ref: KeyframeRef, thumbnail: Thumbnail) -> None:
-        with self._recogniser.lock:
-            self.present.add_thumbnail(ref, thumbnail)
+        with self._shared() as place_map:
+            place_map.add_thumbnail(ref, thumbnail)
 
     def take_unseen(self) -> list[KeyframeRef]:
         """Keyframes that queries met and that have no picture."""
-        with self._recogniser.lock:
+        with self._shared():
             unseen = self._recogniser.detector.verifier.unseen
             found = list(dict.fromkeys(unseen))
             unseen.clear()
@@ -112,7 +122,6 @@ class Fleet:
         config = recogniser.config
         self._logger = node.get_logger()
         self._map = SharedMap(recogniser)
-        self._known_map = self._map.present
         self._exchange = Exchange(
             config.node.robot,
             recogniser.model.id,
@@ -157,23 +166,21 @@ class Fleet:
         self._beside.destroy_node()
 
     def _spin(self) -> None:
-        while self._beside.context.ok():
-            with suppress(ExternalShutdownException):
-                try:
-                    self._executor.spin()
-                except ExternalShutdownException:
-                    raise
-                except Exception as error:  # a message that rclpy cannot read: text that is no UTF-8
-                    self._warn(f"a message of another robot is ignored: {error or type(error).__name__}")
-                    continue
-            return
+        while rclpy.ok(context=self._beside.context):
+            try:
+                self._executor.spin()
+                return
+            except ExternalShutdownException:
+                return
+            except Exception as error:  # a message that rclpy cannot read: text that is no UTF-8
+                self._warn(f"a message of another robot is ignored: {error or type(error).__name__}")
 
     def _taking(self, topic: _Topic) -> Callable[[Any], None]:
         """A callback that ignores what cannot be, with a line now and then."""
 
         def callback(message: Any) -> None:
             try:
-                self._notice_map()
+                self._follow_map()
                 topic.take(topic.from_msg(message), time.monotonic())
             except Exception as error:  # ValueError, but a disk or memory may be full, too: it is sent again
                 self._warn(
@@ -185,7 +192,7 @@ class Fleet:
     def _tick(self) -> None:
         now_s = time.monotonic()
         try:
-            self._notice_map()
+            self._follow_map()
             self._exchange.want(self._map.take_unseen(), now_s)
             for message in self._exchange.tick(now_s):
                 self._publish(message)
@@ -206,10 +213,8 @@ class Fleet:
         publisher, to_msg = self._publishers[type(message)]
         publisher.publish(to_msg(message))
 
-    def _notice_map(self) -> None:
-        present = self._map.present
-        if present is not self._known_map:
-            self._known_map = present
+    def _follow_map(self) -> None:
+        if self._map.follow():
             self._exchange.restart()
 
     def _warn(self, text: str) -> None:

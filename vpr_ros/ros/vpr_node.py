@@ -43,6 +43,7 @@ class Configured:
     def __init__(self, node: LifecycleNode, config: Config, diagnostics: Diagnostics) -> None:
         """Raises VprError, and leaves nothing behind."""
         configured_extrinsics(config)  # a mistake in it is reported now
+        config.fleet.check(config.node.robot)
         self.decoder = open_decoder(config.node)
         map_file = map_path(config.node.maps_directory, config.node.map) if config.node.map else None
         self.recogniser = Recogniser(config, map_file, diagnostics, node.get_logger(), self._on_keyframe)
