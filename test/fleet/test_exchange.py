@@ -21,7 +21,8 @@ from vpr_ros.types import Camera, Keyframe, KeyframeRef, Thumbnail
 
 NAMES = ["r1", "r2", "r3", "r4"]
 EVENTS = st.tuples(
-    st.sampled_from(["drive", "drive", "drive", "sync", "kill", "start", "start", "wait", "forget"]), st.sampled_from(range(4))
+    st.sampled_from(["drive", "drive", "drive", "sync", "kill", "start", "start", "wait", "forget"]),
+    st.sampled_from(range(4)),
 )
 
 

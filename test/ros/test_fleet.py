@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 from harness import Ears, NodeUnderTest, camera_info_msg, wait_until
-from rclpy.serialization import serialize_message
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from small_fleets import a_keyframe
@@ -157,9 +156,7 @@ def test_bad_messages_change_nothing_and_are_said_once(parameters: dict[str, obj
         stranger = Stranger(node.ears)
         keyframes = tuple(a_keyframe("r9", "s", id, grid_model.dim) for id in range(3))
         good = Batch("r9", grid_model.id, ("r9", "s"), NOTHING, 2, keyframes)
-        latin = serialize_message(batch_msg(good)).replace(b"r9\0", b"r\xe9\0")
         for _ in range(3):
-            stranger.send(KeyframeBatch, "keyframes", latin)
             bad = batch_msg(good)
             bad.keyframes[1].descriptor[5] = 0x7E00  # not a number
             stranger.send(KeyframeBatch, "keyframes", bad)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import rclpy
@@ -166,14 +166,8 @@ class Fleet:
         self._beside.destroy_node()
 
     def _spin(self) -> None:
-        while rclpy.ok(context=self._beside.context):
-            try:
-                self._executor.spin()
-                return
-            except ExternalShutdownException:
-                return
-            except Exception as error:  # a message that rclpy cannot read: text that is no UTF-8
-                self._warn(f"a message of another robot is ignored: {error or type(error).__name__}")
+        with suppress(ExternalShutdownException):
+            self._executor.spin()
 
     def _taking(self, topic: _Topic) -> Callable[[Any], None]:
         """A callback that ignores what cannot be, with a line now and then."""
