@@ -141,6 +141,23 @@ def test_three_robots_one_of_them_killed_and_one_late(
     assert made_by_one <= {(session, id) for _, session, id in names[2]}
 
 
+def test_a_place_that_two_robots_saw_is_one_place_for_a_third(parameters: dict[str, object]) -> None:
+    """The second robot's closures travel with its keyframes; else the two views of one place would make it ambiguous."""
+    parameters = parameters | {"verification.enabled": False}
+    with ExitStack() as stack:
+        nodes = {name: stack.enter_context(robot(name, parameters)) for name in ("r1", "r2", "r3")}
+        drive(nodes["r1"].ears, range(4), 100)
+        wait_for_keyframes(nodes, 4)
+        drive(nodes["r2"].ears, range(4), 5000)
+        assert [match.match.robot for match in nodes["r2"].ears.matches if match.accepted] == ["r1"] * 4
+        wait_for_keyframes(nodes, 8)
+        third = nodes["r3"].ears.send_and_wait(view(1), 9000 * S)
+        best = {candidate.keyframe.robot for candidate in third.candidates if candidate.similarity > 0.99}
+        assert (best, third.status.name) == ({"r1", "r2"}, "ACCEPTED")
+        back = nodes["r1"].ears.send_and_wait(view(2), 120 * S)
+        assert back.status.name == "ACCEPTED"
+
+
 class Stranger:
     """A peer in this process: publishes what a test likes."""
 

@@ -30,6 +30,8 @@ class ListedMap:
     def __init__(self) -> None:
         self.memory: dict[KeyframeRef, Keyframe] = {}
         self.disk: dict[KeyframeRef, Keyframe] = {}
+        self.links: dict[tuple[KeyframeRef, KeyframeRef], None] = {}
+        """(match, keyframe)."""
 
     @property
     def durable_ids(self) -> dict[tuple[str, str], int]:
@@ -47,6 +49,16 @@ class ListedMap:
             k for r, k in self.memory.items() if (r.robot, r.session) == (robot, session) and after < r.id <= up_to
         ]
         return [replace(k, thumbnail=None) for k in sorted(found, key=lambda k: k.ref.id)[:limit]]
+
+    def matches_of(self, refs: Iterable[KeyframeRef]) -> list[tuple[KeyframeRef, KeyframeRef]]:
+        wanted = set(refs)
+        return [(keyframe, match) for match, keyframe in self.links if keyframe in wanted]
+
+    def link(self, match: KeyframeRef, keyframe: KeyframeRef) -> None:
+        assert match in self.memory
+        assert keyframe in self.memory
+        assert (match, keyframe) not in self.links, "a duplicate"
+        self.links[match, keyframe] = None
 
     def count_of(self, robot: str) -> int:
         return sum(ref.robot == robot for ref in self.memory)
@@ -74,11 +86,16 @@ class ListedMap:
 
     def crash(self) -> None:
         self.memory = dict(self.disk)
+        self._drop_links()
+
+    def _drop_links(self) -> None:
+        self.links = {link: None for link in self.links if all(ref in self.memory for ref in link)}
 
     def forget(self, refs: Iterable[KeyframeRef]) -> None:
         for ref in refs:
             self.memory.pop(ref, None)
             self.disk.pop(ref, None)
+        self._drop_links()
 
 
 def a_keyframe(robot: str, session: str, id: int, dim: int = DIM, thumbnail: Thumbnail | None = None) -> Keyframe:
@@ -120,8 +137,14 @@ class Robot:
         self.map.crash()
 
     def drive(self, keyframes: int) -> None:
+        """Every fourth keyframe is matched with some other robot's, if there is any."""
+        others = [ref for ref in self.map.memory if ref.robot != self.name]
         for _ in range(keyframes):
-            self.map.add(a_keyframe(self.name, self.session, 3 * next(self._ids)))
+            id = 3 * next(self._ids)
+            made = a_keyframe(self.name, self.session, id)
+            self.map.add(made)
+            if id % 4 == 0 and others:
+                self.map.link(others[id % len(others)], made.ref)
 
 
 class Network:

@@ -44,6 +44,12 @@ def check_batch(batch: Batch, dim: int) -> None:
             raise ValueError("a keyframe of another session than its batch")
         previous = keyframe.ref.id
         check_keyframe(keyframe, dim)
+    made = {keyframe.ref for keyframe in batch.keyframes}
+    for ref, match in batch.links:
+        check_session((match.robot, match.session))
+        check_id(match.id)
+        if ref not in made or match == ref:
+            raise ValueError(f"keyframe {ref.id} of a batch without it is linked, or one with itself")
 
 
 def check_keyframe(keyframe: Keyframe, dim: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,6 +19,7 @@ from vpr_ros.fleet.checks import check_batch, check_id, check_picture, check_ses
 from vpr_ros.fleet.protocol import (
     BATCH_BYTES,
     KEYFRAME_BYTES,
+    LINK_BYTES,
     MOST_KEYFRAMES,
     MOST_OFFERED,
     MOST_PICTURES,
@@ -45,6 +46,8 @@ SILENT_S = 10.0
 WANTED_S = 60.0
 """A picture that no query wanted for so long is not requested any more."""
 MOST_WANTED = 64
+MOST_AWAITED = 10_000
+"""Keyframes that others are linked with and that are still to come."""
 MOST_PEERS = 64
 MOST_SESSIONS = 4096
 """Of a peer."""
@@ -62,6 +65,10 @@ class Map(Protocol):
     def waiting(self) -> int: ...
 
     def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[Keyframe]: ...
+
+    def matches_of(self, refs: Iterable[KeyframeRef], /) -> Sequence[tuple[KeyframeRef, KeyframeRef]]: ...
+
+    def link(self, match: KeyframeRef, keyframe: KeyframeRef, /) -> None: ...
 
     def count_of(self, robot: str) -> int: ...
 
@@ -157,6 +164,8 @@ class Exchange:
         """The map is another one from now on; or this begins."""
         self._cursors = {name: id for name, id in self._map.durable_ids.items() if all(name) and name[0] != self.robot}
         """Of other robots' sessions. What a map has of one has no gap, because batches are added in order."""
+        self._awaited: dict[KeyframeRef, list[KeyframeRef]] = {}
+        """Matches that are still to come, each with the keyframes that are linked with it."""
         self._asked_s: dict[SessionName, float] = {}
         self._wanted: dict[KeyframeRef, _Wanted] = {}
         self._requests: dict[str, Request] = {}
@@ -206,10 +215,11 @@ class Exchange:
         check_batch(batch, self._dim)
         sender, cursor = self._heard(batch.sender, now_s), self._cursors.get(batch.session, NOTHING)
         if self._may_take(now_s) and batch.after <= cursor < batch.up_to:
-            for keyframe in batch.keyframes:
-                if keyframe.ref.id > cursor and keyframe.ref not in self._map:
-                    self._map.add(keyframe)
+            new = [k for k in batch.keyframes if k.ref.id > cursor and k.ref not in self._map]
+            for keyframe in new:
+                self._map.add(keyframe)
             cursor = self._cursors[batch.session] = batch.up_to
+            self._link({keyframe.ref for keyframe in new}, batch.links)
         asked = sender.keyframes
         if (
             asked is not None
@@ -222,6 +232,26 @@ class Exchange:
             asked = peer.keyframes
             if asked is not None and asked.request.session == batch.session and asked.request.after < cursor:
                 peer.keyframes = None
+
+    def _link(self, new: Collection[KeyframeRef], links: Iterable[tuple[KeyframeRef, KeyframeRef]]) -> None:
+        """Those of keyframes that are new, with matches that are here; the others as their matches come."""
+        for ref, match in links:
+            if ref not in new:
+                continue
+            if match in self._map:
+                self._link_if_there(match, ref)
+            elif (
+                self._cursors.get((match.robot, match.session), NOTHING) < match.id
+                and len(self._awaited) < MOST_AWAITED
+            ):
+                self._awaited.setdefault(match, []).append(ref)
+        for match in new:
+            for ref in self._awaited.pop(match, ()):
+                self._link_if_there(match, ref)
+
+    def _link_if_there(self, match: KeyframeRef, ref: KeyframeRef) -> None:
+        with suppress(KeyError):  # one of them was pruned
+            self._map.link(match, ref)
 
     def _may_take(self, now_s: float) -> bool:
         """Keyframes: not while the disk is behind, or a full one would fill the memory, too."""
@@ -350,12 +380,14 @@ class Exchange:
 
     def _batch(self, session: SessionName, after: int, cursor: int) -> Batch:
         most_bytes = min(BATCH_BYTES, self._max_bytes_per_s)
-        limit = min(MOST_KEYFRAMES, max(1, int(most_bytes / (KEYFRAME_BYTES + 2 * self._dim))))
+        each_bytes = KEYFRAME_BYTES + LINK_BYTES + 2 * self._dim
+        limit = min(MOST_KEYFRAMES, max(1, int(most_bytes / each_bytes)))
         found = self._map.keyframes_after(*session, after, cursor, limit)
         keyframes = fitting(found, most_bytes)
         is_all = len(keyframes) == len(found) < limit
         up_to = cursor if is_all else keyframes[-1].ref.id
-        return Batch(self.robot, self.model_id, session, after, up_to, keyframes)
+        links = self._map.matches_of([keyframe.ref for keyframe in keyframes])
+        return Batch(self.robot, self.model_id, session, after, up_to, keyframes, tuple(links[:MOST_KEYFRAMES]))
 
     def _keyframe_requests(self, now_s: float) -> list[Request]:
         """What is behind and was asked for least recently comes first; no peer is asked twice at a time, and nothing of two."""

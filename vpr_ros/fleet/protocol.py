@@ -25,8 +25,8 @@ MOST_PICTURES = 16
 """In a request."""
 BATCH_BYTES = 32_000
 """That a batch is filled up to, in about 25 fragments on a usual network."""
-KEYFRAME_BYTES, CAMERA_BYTES, NAMES_BYTES = 112, 300, 200
-"""Of a keyframe on the wire beside its descriptor, of a camera, and of the head of a message; CDR with its padding, and some slack."""
+KEYFRAME_BYTES, LINK_BYTES, CAMERA_BYTES, NAMES_BYTES = 112, 100, 300, 200
+"""Of a keyframe on the wire beside its descriptor, of a link, a camera, and the head of a message; CDR with its padding, and some slack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """All keyframes of a session that the sender has with after < id <= up_to, in the order of their ids, without pictures."""
+    """All keyframes of a session that the sender has with after < id <= up_to, in the order of their ids, without pictures.
+
+    `links`: of those that were matched when they were made, the keyframe and its match. Where several robots saw a place, it is
+    these that make it one place: without them a robot that comes there would find it ambiguous.
+    """
 
     sender: str
     model_id: str
@@ -57,6 +61,7 @@ class Batch:
     after: int
     up_to: int
     keyframes: tuple[Keyframe, ...]
+    links: tuple[tuple[KeyframeRef, KeyframeRef], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ def fitting(keyframes: Sequence[Keyframe], most_bytes: float = BATCH_BYTES) -> t
     """The first of them that fit a batch, at least one if there is any."""
     size, cameras, fit = NAMES_BYTES, set(), 0
     for keyframe in keyframes[:MOST_KEYFRAMES]:
-        size += KEYFRAME_BYTES + 2 * len(keyframe.descriptor)
+        size += KEYFRAME_BYTES + LINK_BYTES + 2 * len(keyframe.descriptor)
         camera = camera_of(keyframe)
         if camera not in cameras:
             cameras.add(camera)
@@ -92,7 +97,7 @@ def size_bytes(message: Batch | Picture) -> int:
         return NAMES_BYTES + (0 if message.thumbnail is None else len(message.thumbnail.jpeg))
     cameras = {camera_of(keyframe) for keyframe in message.keyframes}
     each = sum(KEYFRAME_BYTES + 2 * len(keyframe.descriptor) for keyframe in message.keyframes)
-    return NAMES_BYTES + CAMERA_BYTES * len(cameras) + each
+    return NAMES_BYTES + CAMERA_BYTES * len(cameras) + LINK_BYTES * len(message.links) + each
 
 
 def camera_of(keyframe: Keyframe) -> tuple[object, ...]:

@@ -488,6 +488,11 @@ class PlaceMap:
         """Which moment a keyframe belongs to; within a drive they are consecutive, in the order in which keyframes were added."""
         return self._table.get("moment", self._key(ref))
 
+    def matches_of(self, refs: Iterable[KeyframeRef]) -> list[tuple[KeyframeRef, KeyframeRef]]:
+        """Of those of the keyframes that were the query of an accepted closure: the keyframe, and the one that it was matched with."""
+        keys = {self._find(ref) for ref in refs}
+        return [(self._ref(second), self._ref(first)) for first, second in self._links if second in keys]
+
     @property
     def links(self) -> list[tuple[KeyframeRef, KeyframeRef]]:
         """Pairs of keyframes that an accepted loop closure found to be one place."""

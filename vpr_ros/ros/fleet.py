@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -81,6 +81,14 @@ class SharedMap:
     def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[Keyframe]:
         with self._shared() as place_map:
             return place_map.keyframes_after(robot, session, after, up_to, limit)
+
+    def matches_of(self, refs: Iterable[KeyframeRef]) -> Sequence[tuple[KeyframeRef, KeyframeRef]]:
+        with self._shared() as place_map:
+            return place_map.matches_of(refs)
+
+    def link(self, match: KeyframeRef, keyframe: KeyframeRef) -> None:
+        with self._shared():
+            self._recogniser.detector.link(match, keyframe)
 
     def count_of(self, robot: str) -> int:
         with self._shared() as place_map:

@@ -7,7 +7,15 @@ from array import array
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose as PoseMsg
-from vpr_msgs.msg import CompactKeyframe, KeyframeBatch, KeyframeCamera, KeyframeOffer, KeyframePicture, KeyframeRequest
+from vpr_msgs.msg import (
+    CompactKeyframe,
+    KeyframeBatch,
+    KeyframeCamera,
+    KeyframeLink,
+    KeyframeOffer,
+    KeyframePicture,
+    KeyframeRequest,
+)
 
 from vpr_ros.fleet.codes import from_half, to_half
 from vpr_ros.fleet.protocol import NOTHING, Batch, Offer, Picture, Request, camera_of
@@ -70,6 +78,10 @@ def batch_msg(batch: Batch) -> KeyframeBatch:
         from_start=batch.after == NOTHING,
         after=max(batch.after, 0),
         up_to=batch.up_to,
+        links=[
+            KeyframeLink(id=ref.id, robot=match.robot, session=match.session, match=match.id)
+            for ref, match in batch.links
+        ],
         cameras=[_camera_msg(first_of[camera]) for camera in cameras],
         keyframes=keyframes,
     )
@@ -86,6 +98,13 @@ def batch_from_msg(message: KeyframeBatch) -> Batch:
         NOTHING if message.from_start else int(message.after),
         int(message.up_to),
         keyframes,
+        tuple(
+            (
+                KeyframeRef(message.robot, message.session, int(link.id)),
+                KeyframeRef(link.robot, link.session, int(link.match)),
+            )
+            for link in message.links
+        ),
     )
 
 
