@@ -59,14 +59,19 @@ def test_a_picture_is_never_replaced_and_never_without_a_keyframe() -> None:
         place_map.add_thumbnail(name(7), LATE)
 
 
-def test_keyframes_after_an_id_come_in_the_order_of_their_ids_and_without_pictures() -> None:
+def test_names_after_an_id_come_in_the_order_of_their_ids() -> None:
     place_map = some_map(30)
     ids = sorted(ref.id for ref in place_map.names)
-    found = place_map.keyframes_after("robot", "first", ids[3], ids[20], 10)
-    assert [keyframe.ref.id for keyframe in found] == ids[4:14]
-    assert [keyframe.ref.id for keyframe in place_map.keyframes_after("robot", "first", ids[3], ids[6], 10)] == ids[4:7]
-    assert all(keyframe.thumbnail is None for keyframe in found)
-    assert place_map.keyframes_after("robot", "second", -1, 2**62, 10) == []
+    found = place_map.names_after("robot", "first", ids[3], ids[20], 10)
+    assert [ref.id for ref in found] == ids[4:14]
+    assert [ref.id for ref in place_map.names_after("robot", "first", ids[3], ids[6], 10)] == ids[4:7]
+    assert place_map.names_after("robot", "second", -1, 2**62, 10) == []
+    for ref in found:
+        one, other = place_map[ref], place_map.without_picture(ref)
+        assert one.thumbnail is not None
+        assert other.thumbnail is None
+        assert (one.ref, one.camera, one.travelled_m) == (other.ref, other.camera, other.travelled_m)
+        np.testing.assert_array_equal(one.descriptor, other.descriptor)
     assert place_map.durable_ids == {("robot", "first"): ids[-1]}
     assert (place_map.count_of("robot"), place_map.count_of("another")) == (30, 0)
 

@@ -44,11 +44,12 @@ class ListedMap:
     def waiting(self) -> int:
         return len(self.memory) - len(self.disk)
 
-    def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> list[Keyframe]:
-        found = [
-            k for r, k in self.memory.items() if (r.robot, r.session) == (robot, session) and after < r.id <= up_to
-        ]
-        return [replace(k, thumbnail=None) for k in sorted(found, key=lambda k: k.ref.id)[:limit]]
+    def names_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> list[KeyframeRef]:
+        names = [r for r in self.memory if (r.robot, r.session) == (robot, session) and after < r.id <= up_to]
+        return sorted(names, key=lambda ref: ref.id)[:limit]
+
+    def without_picture(self, ref: KeyframeRef) -> Keyframe:
+        return replace(self.memory[ref], thumbnail=None)
 
     def matches_of(self, refs: Iterable[KeyframeRef]) -> list[tuple[KeyframeRef, KeyframeRef]]:
         wanted = set(refs)

@@ -64,7 +64,9 @@ class Map(Protocol):
     @property
     def waiting(self) -> int: ...
 
-    def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[Keyframe]: ...
+    def names_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[KeyframeRef]: ...
+
+    def without_picture(self, ref: KeyframeRef, /) -> Keyframe: ...
 
     def matches_of(self, refs: Iterable[KeyframeRef], /) -> Sequence[tuple[KeyframeRef, KeyframeRef]]: ...
 
@@ -357,6 +359,12 @@ class Exchange:
         keyframe = self._find(ref)
         return Picture(self.robot, ref, None if keyframe is None else keyframe.thumbnail)
 
+    def _without_picture(self, ref: KeyframeRef) -> Keyframe | None:
+        try:
+            return self._map.without_picture(ref)
+        except KeyError:  # pruned just now
+            return None
+
     def _find(self, ref: KeyframeRef) -> Keyframe | None:
         try:
             return self._map[ref]
@@ -382,10 +390,12 @@ class Exchange:
         most_bytes = min(BATCH_BYTES, self._max_bytes_per_s)
         each_bytes = KEYFRAME_BYTES + LINK_BYTES + 2 * self._dim
         limit = min(MOST_KEYFRAMES, max(1, int(most_bytes / each_bytes)))
-        found = self._map.keyframes_after(*session, after, cursor, limit)
+        names = self._map.names_after(*session, after, cursor, limit)
+        found = [keyframe for keyframe in map(self._without_picture, names) if keyframe is not None]
         keyframes = fitting(found, most_bytes)
-        is_all = len(keyframes) == len(found) < limit
-        up_to = cursor if is_all else keyframes[-1].ref.id
+        up_to = cursor if len(names) < limit else names[-1].id
+        if len(keyframes) < len(found):
+            up_to = keyframes[-1].ref.id
         links = self._map.matches_of([keyframe.ref for keyframe in keyframes])
         return Batch(self.robot, self.model_id, session, after, up_to, keyframes, tuple(links[:MOST_KEYFRAMES]))
 

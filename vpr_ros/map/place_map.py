@@ -407,13 +407,19 @@ class PlaceMap:
             (row.robot, row.name): durable[number] for number, row in self._sessions.copy().items() if number in durable
         }
 
-    def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> list[Keyframe]:
-        """Those of a session with after < id <= up_to in the order of their ids, `limit` at most, without their pictures."""
+    def names_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> list[KeyframeRef]:
+        """Of the keyframes of a session with after < id <= up_to in the order of their ids, `limit` at most."""
         is_wanted = self._table.column("session") == self._session_of.get((robot, session))
         ids = self._table.column("id")
         is_wanted &= (ids > after) & (ids <= up_to)
         keys, ids = self._table.keys[is_wanted], ids[is_wanted]
-        return [self._without_picture(key) for key in keys[np.argsort(ids, kind="stable")[:limit]].tolist()]
+        return [self._ref(key) for key in keys[np.argsort(ids, kind="stable")[:limit]].tolist()]
+
+    def without_picture(self, ref: KeyframeRef) -> Keyframe:
+        """A keyframe but for its picture, which is not read. Raises KeyError."""
+        key = self._key(ref)
+        pending = self._pending.get(key)
+        return self._stored(key, with_picture=False) if pending is None else replace(pending, thumbnail=None)
 
     def count_of(self, robot: str) -> int:
         """How many keyframes are a robot's."""
@@ -628,10 +634,6 @@ class PlaceMap:
                 found = replace(found, thumbnail=late)
             self._keep(key, found)
         return found
-
-    def _without_picture(self, key: int) -> Keyframe:
-        pending = self._pending.get(key)
-        return self._stored(key, with_picture=False) if pending is None else replace(pending, thumbnail=None)
 
     def _stored(self, key: int, with_picture: bool = True) -> Keyframe:
         session, camera = self._table.values(key, "session", "camera")

@@ -78,9 +78,13 @@ class SharedMap:
     def waiting(self) -> int:
         return self._map.waiting
 
-    def keyframes_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[Keyframe]:
+    def names_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> Sequence[KeyframeRef]:
         with self._shared() as place_map:
-            return place_map.keyframes_after(robot, session, after, up_to, limit)
+            return place_map.names_after(robot, session, after, up_to, limit)
+
+    def without_picture(self, ref: KeyframeRef) -> Keyframe:
+        with self._shared() as place_map:
+            return place_map.without_picture(ref)
 
     def matches_of(self, refs: Iterable[KeyframeRef]) -> Sequence[tuple[KeyframeRef, KeyframeRef]]:
         with self._shared() as place_map:
@@ -123,7 +127,7 @@ class Fleet:
     """Exchanges keyframes with other robots from configure to cleanup.
 
     It has a hidden node with an executor and a thread of its own, as `MapServices` has: what others send holds up neither images nor
-    services. The lock is held while the map is read or grows, never while messages are made.
+    services. The lock is held while one keyframe is read or added, never for all of a batch, nor while messages are made.
     """
 
     def __init__(self, node: Node, recogniser: Recogniser) -> None:
