@@ -39,7 +39,7 @@ def record(path: Path, session: str, durability: str) -> None:
     print("open", flush=True)
     previous = None
     while True:
-        added = keyframe(session, place_map.next_id)
+        added = keyframe(session, place_map.next_id("robot"))
         place_map.add(added)
         if previous is not None and added.ref.id % 3 == 0:
             place_map.link(previous, added.ref)

@@ -226,3 +226,26 @@ def test_files_that_are_not_for_us_or_misspelt(tmp_path: Path, text: str, reason
     with pytest.raises(ConfigError, match=reason) as refused:
         Config.from_yaml(path)
     assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "robot", "reason"),
+    [
+        ("", "", ""),
+        ("", "r1", ""),
+        ("/vpr_fleet", "r1", ""),
+        ("/site/vpr_fleet", "r1", ""),
+        ("/vpr_fleet", "", "needs node.robot"),
+        ("vpr_fleet", "r1", "like /vpr_fleet"),
+        ("/", "r1", "like /vpr_fleet"),
+        ("/vpr fleet", "r1", "like /vpr_fleet"),
+        ("/vpr_fleet/", "r1", "like /vpr_fleet"),
+    ],
+)
+def test_a_fleet_needs_a_namespace_and_robots_with_names(namespace: str, robot: str, reason: str) -> None:
+    config = Config().with_values({"fleet.namespace": namespace, "node.robot": robot})
+    if not reason:
+        config.fleet.check(config.node.robot)
+        return
+    with pytest.raises(ConfigError, match=reason):
+        config.fleet.check(config.node.robot)

@@ -378,6 +378,31 @@ class RelocalizationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """Robots that exchange keyframes; only the ROS node reads these."""
+
+    namespace: str = parameter(
+        "",
+        "namespace of the topics on which robots exchange keyframes, the same for all of them, such as /vpr_fleet; needs node.robot; "
+        "empty: nothing is exchanged",
+    )
+    max_kb_per_s: float = parameter(
+        250.0, "maximum rate at which keyframes and pictures are sent", unit="kB/s", low=1.0, high=1000000.0
+    )
+
+    def check(self, robot: str) -> None:
+        """Raises ConfigError for a namespace that topics cannot have, and where a robot without a name is to exchange."""
+        if not self.namespace:
+            return
+        if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", self.namespace):
+            raise ConfigError(f"fleet.namespace must be like /vpr_fleet, not {self.namespace!r}")
+        if not robot:
+            raise ConfigError(
+                "fleet.namespace needs node.robot: keyframes are exchanged under the names of their robots"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Only the ROS node reads these."""
 
@@ -455,6 +480,7 @@ class Config:
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     session: SessionConfig = field(default_factory=SessionConfig)
     relocalization: RelocalizationConfig = field(default_factory=RelocalizationConfig)
+    fleet: FleetConfig = field(default_factory=FleetConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
 
     @staticmethod

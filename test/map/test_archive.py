@@ -69,7 +69,7 @@ def test_a_map_from_before_there_were_rigs_is_of_one_camera(tmp_path: Path) -> N
     ]
     first = old.moment(old.names[0])
     assert [old.moment(ref) - first for ref in old.names] == [0, 1, 2, 3, 4]
-    assert old.next_id == 5
+    assert old.next_id("") == 5
 
 
 def test_every_truncation_and_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_what_is_recorded_is_there_again(tmp_path: Path, way: Callable[[Path], P
     assert [file.name for file in path.parent.iterdir()] == ["town.vprmap"]
     opened = way(path)
     assert_same_keyframes(opened, some_map())
-    assert opened.next_id == some_map().next_id
+    assert opened.next_id("robot") == some_map().next_id("robot")
     query = some_keyframes(5)[2].descriptor
     assert opened.search(query, 5) == some_map().search(query, 5)
     opened.close()

@@ -27,7 +27,7 @@ def test_a_map_survives_its_file_bit_for_bit(tmp_path: Path, count: int) -> None
     assert saved.save(tmp_path / "new" / "town.vprmap", "model") == count
     loaded = PlaceMap.load(tmp_path / "new" / "town.vprmap", "model")
     assert_same_keyframes(loaded, saved)
-    assert loaded.next_id == saved.next_id
+    assert loaded.next_id("robot") == saved.next_id("robot")
     assert moments(loaded) == moments(saved)
     query = saved[name(0)].descriptor
     assert saved.search(query, 5) == loaded.search(query, 5)
@@ -106,7 +106,7 @@ def test_names_are_of_robot_session_and_id_alone() -> None:
 
 def test_an_id_is_never_given_again() -> None:
     place_map = some_map(30)
-    assert place_map.next_id > max(k.ref.id for k in place_map)
+    assert place_map.next_id("robot") > max(k.ref.id for k in place_map)
 
 
 def test_what_is_left_out_never_fills_the_top_k() -> None:
@@ -154,6 +154,19 @@ def test_a_map_without_pictures_can_not_match_where_matches_are_verified(
     assert all(each.startswith(said) and "can never match" in each for each in found)
 
 
+def test_what_another_robot_sent_is_not_judged_by_our_cameras() -> None:
+    """It has no picture until one is wanted, and its front camera is not ours."""
+    place_map = PlaceMap(8)
+    one = some_map(1)[name(0)]
+    for robot, i in (("r1", 0), ("r2", 1), ("r2", 2)):
+        place_map.add(replace(one, ref=replace(name(i), robot=robot, camera_name="front"), thumbnail=None, camera=None))
+    judged = {"is_verified": True, "calibrated": ["front"]}
+    assert [fault[0] for fault in place_map.faults(**judged)] == ["a", "a"]  # all 3 keyframes
+    assert [fault[:5] for fault in place_map.faults(**judged, of_robot="r1")] == ["1 of ", "1 of "]
+    assert [fault[:5] for fault in place_map.faults(**judged, of_robot="r2")] == ["2 of ", "2 of "]
+    assert place_map.faults(**judged, of_robot="r3") == []
+
+
 def test_a_map_without_intrinsics_of_a_camera_that_is_calibrated_now() -> None:
     place_map = PlaceMap(8)
     one = some_map(1)[name(0)]
@@ -188,7 +201,7 @@ def test_a_session_is_removed_with_its_links_and_its_names_are_not_given_again()
     assert [k.ref for k in place_map] == [k.ref for k in kept]
     assert place_map.links == [(kept[0].ref, kept[1].ref)]
     assert place_map.sessions == [("robot", "a")]
-    assert place_map.next_id == 5
+    assert place_map.next_id("robot") == 5
     for keyframe in kept:
         assert place_map.search(keyframe.descriptor, 1)[0].keyframe == keyframe.ref
     with pytest.raises(MapError, match="there is no session 'b' of robot 'robot'; sessions: 'a'"):

@@ -47,24 +47,26 @@ class NodeUnderTest:
         remaps: dict[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "vpr_ros.ros.vpr_node"),
         before: str = "",
+        namespace: str = "",
     ) -> None:
-        """`before`: code that the process runs first, to break something."""
+        """`before`: code that the process runs first, to break something; `namespace`: of the node and its topics, such as /r1."""
         if before:
             command = (sys.executable, "-c", f"{before}\nfrom vpr_ros.ros.vpr_node import main\nmain()")
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={_yaml(value)}")]
         arguments += [word for name, topic in (remaps or {}).items() for word in ("-r", f"{name}:={topic}")]
+        arguments += ["-r", f"__ns:={namespace}"] if namespace else []
         command = [*command, "--ros-args", *arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._is_active_at_start = parameters.get("node.autostart", True)
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self.ears = Ears()
+        self.ears = Ears(namespace)
 
     def __enter__(self) -> NodeUnderTest:
         """Waits until the node is active and both sides know each other: DDS drops what is said before."""
         if self.process.poll() is None and self._is_active_at_start:
-            heard = [s.topic_name for s in self.ears.subscriptions if s.topic_name.startswith("/vpr/")]
+            heard = [s.topic_name for s in self.ears.subscriptions if "/vpr/" in s.topic_name]
             wait_until(
                 lambda: self.process.poll() is not None or all(map(self.ears.count_publishers, heard)),
                 what=f"the node's topics:\n{self.text}",
@@ -93,16 +95,17 @@ class NodeUnderTest:
 class Ears(Node):
     """Hears what the node publishes, calls its services and, if asked, feeds it images."""
 
-    def __init__(self) -> None:
-        super().__init__("ears")
+    def __init__(self, namespace: str = "") -> None:
+        super().__init__("ears", namespace=namespace)
+        self._space = namespace
         self.matches: list[PlaceMatch] = []
         self.raw: list[Any] = []
         self.keyframes: list[Any] = []
         self.loop_closures: list[Any] = []
         self.diagnostics: dict[str, DiagnosticStatus] = {}
-        self.create_subscription(PlaceMatchArray, "/vpr/matches", self._on_matches, RELIABLE)
-        self.create_subscription(Keyframe, "/vpr/keyframes", self.keyframes.append, RELIABLE)
-        self.create_subscription(LoopClosure, "/vpr/loop_closures", self.loop_closures.append, RELIABLE)
+        self.create_subscription(PlaceMatchArray, f"{namespace}/vpr/matches", self._on_matches, RELIABLE)
+        self.create_subscription(Keyframe, f"{namespace}/vpr/keyframes", self.keyframes.append, RELIABLE)
+        self.create_subscription(LoopClosure, f"{namespace}/vpr/loop_closures", self.loop_closures.append, RELIABLE)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._outlets: dict[str, Any] = {}
         self._executor = SingleThreadedExecutor()
@@ -124,8 +127,15 @@ class Ears(Node):
             self.diagnostics[status.name] = status
 
     def status_of(self, name: str) -> str:
-        status = self.diagnostics.get(f"vpr: {name}")
+        status = self._status(name)
         return "" if status is None else status.message
+
+    def value_of(self, name: str, key: str) -> str | None:
+        status = self._status(name)
+        return None if status is None else next((v.value for v in status.values if v.key == key), None)
+
+    def _status(self, name: str) -> DiagnosticStatus | None:
+        return self.diagnostics.get(f"{self._space.lstrip('/')}/vpr: {name}".lstrip("/"))
 
     def outlet(self, kind: type, topic: str, qos: Any = qos_profile_sensor_data, wait: bool = True) -> Any:
         """A publisher that somebody listens to."""
@@ -138,7 +148,7 @@ class Ears(Node):
 
     def send(self, image: np.ndarray, stamp_ns: int, camera: str = "") -> None:
         """From the camera of this name in a rig, which is its frame_id, too."""
-        topic = f"/{camera}/image" if camera else "/image"
+        topic = f"{self._space}/{camera}/image" if camera else f"{self._space}/image"
         self.outlet(Image, topic).publish(image_msg(image, stamp_ns, camera or "camera"))
 
     def send_and_wait(self, image: np.ndarray, stamp_ns: int, camera: str = "") -> PlaceMatch:
@@ -173,7 +183,7 @@ class Ears(Node):
         typed = RosParameter(name, value=value).to_parameter_msg()
         assert isinstance(typed.value, ParameterValue)
         assert isinstance(typed, Parameter)
-        return self.call(SetParameters, "/vpr/set_parameters", parameters=[typed]).results[0]
+        return self.call(SetParameters, f"{self._space}/vpr/set_parameters", parameters=[typed]).results[0]
 
 
 def image_msg(image: np.ndarray, stamp_ns: int, frame_id: str = "camera") -> Image:

@@ -198,11 +198,12 @@ def test_arguments_override_the_parameter_file(launched: Launch) -> None:
         namespace="robot",
         use_sim_time="True",
         map_mode="localization",
+        robot="r1",
         initialpose="true",
         log_level="debug",
     )["vpr_node"]
     changed = {"node.image_transport": "compressed", "node.map": "2024", "model.path": "/models/a b.onnx"}
-    changed |= {"map.mode": "localization", "relocalization.initialpose": True}
+    changed |= {"map.mode": "localization", "node.robot": "r1", "relocalization.initialpose": True}
     assert node.parameters == Config().flat() | changed | {"use_sim_time": True}
     assert {"__ns:=/robot", "debug", "image:=/front/image_raw"} <= set(node.arguments)
     assert {"image/compressed:=/front/image_raw/compressed", "camera_info:=/front/camera_info"} <= set(node.arguments)

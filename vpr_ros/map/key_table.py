@@ -40,6 +40,13 @@ class KeyTable:
         for name, column in self._columns.items():
             column.append(getattr(row, name))
 
+    def set(self, name: str, key: int, value: int) -> None:
+        """Another value of a column. Raises KeyError."""
+        position = self._position(key)
+        if position is None:
+            raise KeyError(key)
+        self._columns[name][position] = value
+
     def extend(self, rows: Iterable[Sequence[int]]) -> None:
         """Rows of `COLUMNS`, in ascending order of their key."""
         chunk = np.array(list(rows), np.int64).reshape(-1, len(COLUMNS))

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from vpr_ros.map.recorder import Recorder
 from vpr_ros.map.rows import (
     DRIVE_MOMENTS,
     CameraRow,
+    Change,
     DescriptorRow,
     KeyframeRow,
     LinkRow,
@@ -36,6 +37,8 @@ from vpr_ros.map.rows import (
     Removal,
     Row,
     SessionRow,
+    ThumbnailRow,
+    Update,
     camera_row,
     descriptors_of,
     header_of,
@@ -45,11 +48,23 @@ from vpr_ros.map.rows import (
 )
 from vpr_ros.map.store import Store
 from vpr_ros.model import PlaceModel
-from vpr_ros.types import Candidate, Descriptor, Keyframe, KeyframeRef, Link, Pose, Verification, drive_of
+from vpr_ros.types import (
+    Candidate,
+    Descriptor,
+    Keyframe,
+    KeyframeRef,
+    Link,
+    Pose,
+    Thumbnail,
+    Verification,
+    drive_of,
+)
 
 KEPT_KEYS = 1 << 16
 """Names whose keys are kept at hand; the others are looked up in the store."""
 KEPT_KEYFRAMES = 64
+SAME_COSINE = 0.999
+"""Two maps may have a keyframe as it was made, and as another robot sent it in half precision."""
 COMPARED = 16
 """Newest descriptors of a snapshot that are compared with the file's."""
 
@@ -85,6 +100,8 @@ class PlaceMap:
         self._lock: MapLock | None = None
         self._recorder: Recorder | None = None
         self._pending: dict[int, Keyframe] = {}
+        self._late_thumbnails: dict[int, Thumbnail] = {}
+        """Of keyframes that were there before them, until the file has them."""
         self._kept: dict[int, Keyframe] = {}
         self._key_of: dict[KeyframeRef, int] = {}
         self._table = KeyTable()
@@ -97,8 +114,12 @@ class PlaceMap:
         self._links = [(row.first, row.second) for row in self._store.rows(LinkRow)]
         self._check_table()
         self._last_key = max([self._store.highest_key(), *self._table.keys[-1:].tolist()])
-        self.next_id = max(self._last_key, self._store.highest_id() + 1)
-        """Of the next keyframe that this robot makes; grows, and is kept with the map."""
+        self._durable_ids = self._store.highest_ids()
+        """The highest of each session, by its number."""
+        self._highest_ids: dict[str, int] = {}
+        """By robot."""
+        for number, id in self._durable_ids.items():
+            self._note_id(self._sessions[number].robot, id)
         self._last_session = max(self._sessions, default=0)
         self._last_camera = max(self._cameras, default=0)
         self._drives = self._drives_of_table()
@@ -224,7 +245,7 @@ class PlaceMap:
         if own is not None and path.exists() and path.samefile(own):
             self.flush()
             return len(self)
-        waiting: Sequence[Row | Removal] = ()
+        waiting: Sequence[Change] = ()
         try:
             self.flush()
         except MapError:  # its own disk is full: the copy may be on another
@@ -266,6 +287,10 @@ class PlaceMap:
     def __contains__(self, ref: KeyframeRef) -> bool:
         return self._find(ref) is not None
 
+    def next_id(self, robot: str) -> int:
+        """Of the next keyframe that a robot makes; grows, and is kept with the map. What other robots number is their affair."""
+        return max(self._last_key, self._highest_ids.get(robot, -1) + 1)
+
     @property
     def names(self) -> list[KeyframeRef]:
         """Of all keyframes, in the order in which they were added."""
@@ -286,10 +311,24 @@ class PlaceMap:
         self._index.add(np.array([key], np.int64), keyframe.descriptor[None])
         self._last_key = key
         self._table.add(next(row for row in rows if isinstance(row, KeyframeRow)))
-        self.next_id = max(self.next_id, ref.id + 1)
+        self._note_id(ref.robot, ref.id)
         self._note_key(ref, key)
         self._keep(key, keyframe)
         self._write(rows, key, keyframe)
+
+    def add_thumbnail(self, ref: KeyframeRef, thumbnail: Thumbnail) -> None:
+        """The picture of a keyframe that came without, from another robot. Raises KeyError, and ValueError where it has one."""
+        key = self._key(ref)
+        keyframe = self._keyframe(key)
+        if keyframe.thumbnail is not None:
+            raise ValueError(f"keyframe {ref.id} of session {ref.session!r} has a picture already")
+        session, camera, moment = self._table.values(key, "session", "camera", "moment")
+        rows = keyframe_rows(key, session, camera, moment, replace(keyframe, thumbnail=thumbnail))
+        changes = [Update(row) if isinstance(row, KeyframeRow) else row for row in rows]
+        self._late_thumbnails[key] = thumbnail
+        self._kept.pop(key, None)
+        self._table.set("thumbnail_bytes", key, len(thumbnail.jpeg))
+        self._write([change for change in changes if not isinstance(change, DescriptorRow)])
 
     def link(self, first: KeyframeRef, second: KeyframeRef, found: Verification | None = None) -> None:
         """Note that two keyframes show one place, and what local geometry found of the second one's frame and the first."""
@@ -365,6 +404,33 @@ class PlaceMap:
     def _is_taken(self, robot: str, session: str) -> bool:
         return any(drive_of(*known) == drive_of(robot, session) for known in self._session_of)
 
+    @property
+    def durable_ids(self) -> dict[tuple[str, str], int]:
+        """By (robot, session): the highest id of a keyframe that is durable. May be read in another thread than the one that adds."""
+        durable = self._durable_ids.copy()
+        return {
+            (row.robot, row.name): durable[number] for number, row in self._sessions.copy().items() if number in durable
+        }
+
+    def names_after(self, robot: str, session: str, after: int, up_to: int, limit: int) -> list[KeyframeRef]:
+        """Of the keyframes of a session with after < id <= up_to in the order of their ids, `limit` at most."""
+        is_wanted = self._table.column("session") == self._session_of.get((robot, session))
+        ids = self._table.column("id")
+        is_wanted &= (ids > after) & (ids <= up_to)
+        keys, ids = self._table.keys[is_wanted], ids[is_wanted]
+        return [self._ref(key) for key in keys[np.argsort(ids, kind="stable")[:limit]].tolist()]
+
+    def without_picture(self, ref: KeyframeRef) -> Keyframe:
+        """A keyframe but for its picture, which is not read. Raises KeyError."""
+        key = self._key(ref)
+        pending = self._pending.get(key)
+        return self._stored(key, with_picture=False) if pending is None else replace(pending, thumbnail=None)
+
+    def count_of(self, robot: str) -> int:
+        """How many keyframes are a robot's."""
+        numbers = [number for number, row in self._sessions.copy().items() if row.robot == robot]
+        return int(np.isin(self._table.column("session"), numbers).sum())
+
     def names_of(self, robot: str, session: str) -> list[KeyframeRef]:
         """Of the keyframes of a session, in the order in which they were added."""
         return [self._ref(key) for key in self._keys_of(self._session_of.get((robot, session)))]
@@ -395,6 +461,7 @@ class PlaceMap:
         self.flush()
         self._store.delete_session(number)
         del self._sessions[number], self._session_of[robot, session]
+        self._durable_ids.pop(number, None)
         self._cameras = {row.camera: row for row in self._cameras.values() if row.session != number}
         self._camera_of = {row[1:]: row.camera for row in self._cameras.values()}
         return len(keys)
@@ -409,6 +476,7 @@ class PlaceMap:
         self._store.rename_session(row)
         del self._session_of[robot, session]
         self._sessions[number], self._session_of[new_robot, new_session] = row, number
+        self._note_id(new_robot, self._durable_ids.get(number, -1))
         self._kept.clear()
         self._key_of.clear()
 
@@ -431,6 +499,11 @@ class PlaceMap:
         """Which moment a keyframe belongs to; within a drive they are consecutive, in the order in which keyframes were added."""
         return self._table.get("moment", self._key(ref))
 
+    def matches_of(self, refs: Iterable[KeyframeRef]) -> list[tuple[KeyframeRef, KeyframeRef]]:
+        """Of those of the keyframes that were the query of an accepted closure: the keyframe, and the one that it was matched with."""
+        keys = {self._find(ref) for ref in refs}
+        return [(self._ref(second), self._ref(first)) for first, second in self._links if second in keys]
+
     @property
     def links(self) -> list[tuple[KeyframeRef, KeyframeRef]]:
         """Pairs of keyframes that an accepted loop closure found to be one place."""
@@ -451,22 +524,32 @@ class PlaceMap:
         return ((self._table.get("moment", a), self._table.get("moment", b)) for a, b in self._links)
 
     def faults(
-        self, *, is_verified: bool, calibrated: Collection[str] = (), without: Collection[KeyframeRef] = ()
+        self,
+        *,
+        is_verified: bool,
+        calibrated: Collection[str] = (),
+        without: Collection[KeyframeRef] = (),
+        of_robot: str | None = None,
     ) -> list[str]:
         """What the map cannot do that is asked of it, a sentence each; empty if it can do all.
+
+        `of_robot`: only what this robot made is judged: what others sent has their cameras, and pictures of it come on demand.
 
         - `is_verified`: matches are verified by local features, which are found in a keyframe's thumbnail;
         - `calibrated`: names of the cameras whose intrinsics are known now, so that the keyframes that they took should have
           some, too; but for those in `without`.
         """
         found = []
-        blind = int(np.count_nonzero(self._table.column("thumbnail_bytes") == 0)) if is_verified else 0
+        judged = {number for number, row in self._sessions.items() if of_robot in (None, row.robot)}
+        is_blind = (self._table.column("thumbnail_bytes") == 0) & np.isin(self._table.column("session"), list(judged))
+        blind = int(np.count_nonzero(is_blind)) if is_verified else 0
         if blind:
             found.append(
                 f"{_share(blind, len(self))} no picture to verify with (recorded while verification.enabled was false) and "
                 "can never match: record the map again, or set verification.enabled to false"
             )
-        if bare := self._bare([row.camera for row in self._cameras.values() if row.name in calibrated], without):
+        cameras = [row.camera for row in self._cameras.values() if row.name in calibrated and row.session in judged]
+        if bare := self._bare(cameras, without):
             found.append(
                 f"{_share(bare, len(self))} no intrinsics, though the camera is calibrated now: closures with them come "
                 "without a relative pose; record the map again"
@@ -484,10 +567,14 @@ class PlaceMap:
             if ref not in self:
                 self.add(keyframe)
                 added += 1
-            elif not np.array_equal(self[ref].descriptor, keyframe.descriptor):
+                continue
+            known = self[ref]
+            if float(known.descriptor @ keyframe.descriptor) < SAME_COSINE:
                 raise MapError(
                     f"session {ref.session!r} of robot {ref.robot!r} is in both maps, but not the same: rename it in one (vpr map rename)"
                 )
+            if known.thumbnail is None and keyframe.thumbnail is not None:
+                self.add_thumbnail(ref, keyframe.thumbnail)
         self.add_links(other)
         return added
 
@@ -544,12 +631,21 @@ class PlaceMap:
         return ref
 
     def _keyframe(self, key: int) -> Keyframe:
-        found = self._pending.get(key) or self._kept.get(key)
+        found = self._kept.get(key)
         if found is None:
-            session, camera = self._table.values(key, "session", "camera")
-            found = self._store.keyframe(key, self._sessions[session], self._cameras[camera])
+            late = self._late_thumbnails.get(key)  # before the file is read: once it is no more here, it is there
+            found = self._pending.get(key) or self._stored(key)
+            if late is not None:
+                found = replace(found, thumbnail=late)
             self._keep(key, found)
         return found
+
+    def _stored(self, key: int, with_picture: bool = True) -> Keyframe:
+        session, camera = self._table.values(key, "session", "camera")
+        return self._store.keyframe(key, self._sessions[session], self._cameras[camera], with_picture)
+
+    def _note_id(self, robot: str, id: int) -> None:
+        self._highest_ids[robot] = max(self._highest_ids.get(robot, -1), id)
 
     def _keep(self, key: int, keyframe: Keyframe) -> None:
         if len(self._kept) >= KEPT_KEYFRAMES:
@@ -642,7 +738,7 @@ class PlaceMap:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def _write(self, rows: Sequence[Row | Removal], key: int | None = None, keyframe: Keyframe | None = None) -> None:
+    def _write(self, rows: Sequence[Change], key: int | None = None, keyframe: Keyframe | None = None) -> None:
         if key is not None and keyframe is not None:
             self._pending[key] = keyframe
         if self._recorder is not None:
@@ -651,11 +747,14 @@ class PlaceMap:
         self._store.write(rows)
         self._on_written(rows)
 
-    def _on_written(self, rows: Sequence[Row | Removal]) -> None:
+    def _on_written(self, rows: Sequence[Change]) -> None:
         """In the recorder's thread, if there is one."""
         for row in rows:
             if isinstance(row, KeyframeRow):
+                self._durable_ids[row.session] = max(self._durable_ids.get(row.session, -1), row.id)
                 self.on_durable(self._pending.pop(row.key))
+            elif isinstance(row, ThumbnailRow):
+                self._late_thumbnails.pop(row.key, None)
 
     def _add_all(self, path: Path, archive: Archive) -> None:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from vpr_ros.errors import MapError
-from vpr_ros.map.rows import Removal, Row
+from vpr_ros.map.rows import Change
 
 RETRY_S = 1.0
 """A disk that was full may have room again."""
@@ -19,7 +19,7 @@ MOST_GROUPS = 200
 class Sink(Protocol):
     """What a recorder needs of a store."""
 
-    def write(self, rows: Sequence[Row | Removal], /) -> None:
+    def write(self, rows: Sequence[Change], /) -> None:
         """All or none; durable when it returns. Raises MapError."""
 
 
@@ -29,11 +29,11 @@ class Recorder:
     What the disk refuses waits in memory and is tried again; `fault` has the reason meanwhile.
     """
 
-    def __init__(self, sink: Sink, on_written: Callable[[Sequence[Row | Removal]], object]) -> None:
+    def __init__(self, sink: Sink, on_written: Callable[[Sequence[Change]], object]) -> None:
         """`on_written` is called in the recorder's thread with rows that are durable now."""
         self.fault = ""
         self._sink, self._on_written = sink, on_written
-        self._groups: list[Sequence[Row | Removal]] = []
+        self._groups: list[Sequence[Change]] = []
         self._added = self._written = self._attempts = 0
         self._changed = threading.Condition()
         self._is_closing = False
@@ -41,12 +41,12 @@ class Recorder:
         self._thread.start()
 
     @property
-    def waiting(self) -> list[Row | Removal]:
+    def waiting(self) -> list[Change]:
         """Rows that are not durable yet, oldest first."""
         with self._changed:
             return [row for group in self._groups for row in group]
 
-    def add(self, group: Sequence[Row | Removal]) -> None:
+    def add(self, group: Sequence[Change]) -> None:
         """All of its rows will be there, or none."""
         with self._changed:
             self._groups.append(group)
@@ -92,7 +92,7 @@ class Recorder:
                 if fault:
                     self._changed.wait(RETRY_S)
 
-    def _write(self, rows: Sequence[Row | Removal]) -> str:
+    def _write(self, rows: Sequence[Change]) -> str:
         """What the disk refused, empty if nothing."""
         try:
             self._sink.write(rows)

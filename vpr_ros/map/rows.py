@@ -86,7 +86,15 @@ class Removal(NamedTuple):
     key: int
 
 
+class Update(NamedTuple):
+    """No new row, but the present values of one that is there: the keyframe got its picture later."""
+
+    row: KeyframeRow
+
+
 Row: TypeAlias = SessionRow | CameraRow | KeyframeRow | DescriptorRow | ThumbnailRow | LinkRow | ReleasedRow
+Change: TypeAlias = Row | Removal | Update
+"""What is written to a map, in the order in which it happened."""
 ROWS: dict[str, type[Row]] = {
     "session": SessionRow,
     "camera": CameraRow,

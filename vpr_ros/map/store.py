@@ -18,14 +18,15 @@ from vpr_ros.map.map_file import connect, connect_to_read, new_database, uri_of
 from vpr_ros.map.rows import (
     TABLE_OF,
     CameraRow,
+    Change,
     DescriptorRow,
     KeyframeRow,
     LinkRow,
     ReleasedRow,
     Removal,
-    Row,
     SessionRow,
     ThumbnailRow,
+    Update,
     checked,
     keyframe_of,
     pose_of,
@@ -95,10 +96,10 @@ class Store:
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'keyframe'").fetchone()
             return 0 if row is None else int(row[0])
 
-    def highest_id(self) -> int:
-        """Of any keyframe, -1 if there is none."""
+    def highest_ids(self) -> dict[int, int]:
+        """Of the keyframes of each session that has any."""
         with self._errors(), self._lock:
-            return int(self._reader.execute("SELECT ifnull(max(id), -1) FROM keyframe").fetchone()[0])
+            return dict(self._reader.execute("SELECT session, max(id) FROM keyframe GROUP BY session"))
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
@@ -132,13 +133,13 @@ class Store:
             ).fetchone()
             return None if row is None else int(row[0])
 
-    def keyframe(self, key: int, session: SessionRow, camera: CameraRow) -> Keyframe:
-        """With descriptor and thumbnail. Raises MapError where a row is missing or was changed."""
+    def keyframe(self, key: int, session: SessionRow, camera: CameraRow, with_picture: bool = True) -> Keyframe:
+        """With its descriptor, and its thumbnail if it has one. Raises MapError where a row is missing or was changed."""
         with self._errors():
             with self._lock:
                 (row,) = self._one(KeyframeRow, key)
                 (vector,) = self._one(DescriptorRow, key)
-                picture = self.rows(ThumbnailRow, "key = ?", (key,))
+                picture = self.rows(ThumbnailRow, "key = ?", (key,)) if with_picture else []
             return keyframe_of(session, camera, row, vector, picture[0] if picture else None)
 
     def odometry(self, session: int) -> dict[int, Pose | None]:
@@ -169,7 +170,7 @@ class Store:
             raise ValueError(f"keyframe {key} has no row in table {TABLE_OF[kind]}")
         return rows
 
-    def write(self, rows: Iterable[Row | Removal]) -> None:
+    def write(self, rows: Iterable[Change]) -> None:
         """Add and remove, all or nothing; durable when this returns. Raises MapError."""
         with self._errors(), self._write_lock, _transaction(self._writer) as cursor:
             write_rows(cursor, rows)
@@ -194,7 +195,7 @@ class Store:
 
     # --- copies -----------------------------------------------------------------------------------------------------
 
-    def copy_to(self, path: Path, facts: dict[str, str], rows: Sequence[Row | Removal] = ()) -> int:
+    def copy_to(self, path: Path, facts: dict[str, str], rows: Sequence[Change] = ()) -> int:
         """A whole, consistent copy as a file, made while this one grows; with other facts, and rows that may not be in it yet.
 
         The caller has the lock of the map at `path`. Returns how many keyframes it holds. Raises MapError, and leaves what lies
@@ -226,12 +227,20 @@ class Store:
                 source.close()
 
 
-def write_rows(cursor: sqlite3.Cursor, rows: Iterable[Row | Removal], or_ignore: bool = False) -> None:
+def write_rows(cursor: sqlite3.Cursor, rows: Iterable[Change], or_ignore: bool = False) -> None:
     """In this order; with `or_ignore` rows that are there already are left out."""
     for _, group in groupby(rows, type):
         some = list(group)
         if isinstance(some[0], Removal):
             cursor.executemany("DELETE FROM keyframe WHERE key = ?", some)
+            continue
+        if isinstance(some[0], Update):
+            values = ", ".join(f"{name} = ?" for name in (*KeyframeRow._fields, "crc"))
+            present = [change.row for change in some if isinstance(change, Update)]
+            cursor.executemany(
+                f"UPDATE keyframe SET {values} WHERE key = ?",
+                ((*row, schema.checksum(*row), row.key) for row in present),
+            )
             continue
         kind = type(some[0])
         marks = ", ".join("?" * (len(kind._fields) + 1))

@@ -19,7 +19,7 @@ from vpr_ros.recognition.matching import Island, Links, Now, consistent_count, i
 from vpr_ros.recognition.odometry import Report
 from vpr_ros.recognition.place_verifier import PlaceVerifier
 from vpr_ros.recognition.session import Session
-from vpr_ros.types import Descriptor, Frame, KeyframeRef, Mask, MatchStatus, PlaceMatch
+from vpr_ros.types import Descriptor, Frame, KeyframeRef, Mask, MatchStatus, PlaceMatch, Verification
 
 ACCEPTED = MatchStatus.ACCEPTED
 PRUNING_SLACK = 0.05
@@ -85,7 +85,9 @@ class LoopDetector:
     def map_faults(self, calibrated: Collection[str] = ()) -> list[str]:
         """What the map cannot do that the configuration asks of it; `calibrated`: cameras that have intrinsics now."""
         own = {keyframe.ref for keyframe in self._session.keyframes}
-        return self.map.faults(is_verified=self.config.verification.enabled, calibrated=calibrated, without=own)
+        of_robot = self.robot if self.config.fleet.namespace else None
+        is_verified = self.config.verification.enabled
+        return self.map.faults(is_verified=is_verified, calibrated=calibrated, without=own, of_robot=of_robot)
 
     @property
     def budget(self) -> int | None:
@@ -160,6 +162,11 @@ class LoopDetector:
         candidates = self.map.search(descriptor, self.config.match.top_k * count)
         return islands(candidates, self.map.moment, self.config.match.island_gap, self._links)[:count]
 
+    def link(self, match: KeyframeRef, keyframe: KeyframeRef, found: Verification | None = None) -> None:
+        """Two keyframes of the map show one place; `found` is what local geometry says of the two. Raises KeyError."""
+        self.map.link(match, keyframe, found)
+        self._links.add(self.map.moment(match), self.map.moment(keyframe))
+
     def _answer(self, frame: Frame, descriptor: Descriptor) -> PlaceMatch:
         session = self._session
         now = session.follow(frame, descriptor, self.config.session)
@@ -169,8 +176,7 @@ class LoopDetector:
         if match.accepted:
             session.accepted_ns = now.elapsed_ns
             if keyframe is not None and match.match is not None:
-                self.map.link(match.match, keyframe, match.verification)
-                self._links.add(self.map.moment(match.match), self.map.moment(keyframe))
+                self.link(match.match, keyframe, match.verification)
         return replace(match, keyframe_id=None if keyframe is None else keyframe.id, odometry=now.odometry)
 
     def _match(self, frame: Frame, descriptor: Descriptor, now: Now) -> PlaceMatch:
@@ -220,7 +226,12 @@ class LoopDetector:
             return None
         with self._stage("remember"):
             ref = KeyframeRef(
-                self.robot, session.name, self.map.next_id, frame.stamp_ns, frame.camera_name, frame.frame_id
+                self.robot,
+                session.name,
+                self.map.next_id(self.robot),
+                frame.stamp_ns,
+                frame.camera_name,
+                frame.frame_id,
             )
             keyframe = now.keyframe(ref, frame, descriptor, self.verifier.thumbnail(frame))
             self.map.add(keyframe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -17,6 +17,7 @@ from vpr_ros.types import Candidate, Frame, KeyframeRef, LocalFeatures, Mask, Th
 
 FEATURE_CACHE = 256
 """Keyframes whose local features are kept: a lap along an old one meets the same few again and again."""
+MOST_UNSEEN = 64
 NOTABLE_SHARE = 0.03
 """Of a picture that never changes. On a straight road about 0.01 does not, about the vanishing point."""
 
@@ -27,6 +28,8 @@ class PlaceVerifier:
     def __init__(self, config: Config, place_map: PlaceMap) -> None:
         """Raises ConfigError."""
         self._map = place_map
+        self.unseen: deque[KeyframeRef] = deque(maxlen=MOST_UNSEEN)
+        """Keyframes that could not be verified because the map has no picture of them, newest last; whoever can get some takes them out."""
         self._static_regions: dict[str, StaticRegion] = defaultdict(StaticRegion)
         self.reconfigure(config)
 
@@ -47,8 +50,13 @@ class PlaceVerifier:
         features = self._verifier.extract(frame.image, self._counted(frame))
         results = []
         for candidate in place.candidates[: self._config.max_candidates]:
-            camera, seen = self._map[candidate.keyframe].camera, self._features_of(candidate.keyframe)
-            results.append((candidate, self._verifier.count_inliers(features, frame.camera, seen, camera)))
+            keyframe = self._map[candidate.keyframe]
+            if keyframe.thumbnail is None:
+                self.unseen.append(keyframe.ref)
+                results.append((candidate, Verification(inliers=0, inlier_ratio=0.0, coverage=0.0)))
+                continue
+            seen = self._features_of(keyframe.ref)
+            results.append((candidate, self._verifier.count_inliers(features, frame.camera, seen, keyframe.camera)))
         nearest, verification = max(results, key=lambda result: result[1].inliers)
         return nearest, self._verifier.with_pose(verification)
 
@@ -83,7 +91,7 @@ class PlaceVerifier:
 
 
 def _features_of_keyframes(place_map: PlaceMap, verifier: GeometricVerifier) -> Callable[[KeyframeRef], LocalFeatures]:
-    """Extracts when first needed, and keeps: most keyframes never are, and extraction costs more than inference.
+    """Of keyframes with a picture. Extracts when first needed, and keeps: most keyframes never are, and extraction costs more than inference.
 
     Bound to nobody: a cache of a method would keep its owner, and with it a map that was replaced, until the garbage collector runs.
     """

@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from vpr_ros.config import Config
+from vpr_ros.fleet.exchange import SILENT_S, ExchangeState
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.recognition.relocalization import Localization, LocalizationState
 from vpr_ros.ros.engine_build import EngineBuild
@@ -134,6 +135,8 @@ class Diagnostics:
         """Why another engine runs than the configured one."""
         self.image_decoder = ""
         """What decodes images."""
+        self.fleet: Callable[[], ExchangeState] | None = None
+        """What is known of other robots; None where no keyframes are exchanged."""
         self.map_fault = ""
         """What the map cannot do that is required of it."""
         self.localization = Localization()
@@ -145,7 +148,7 @@ class Diagnostics:
 
     def unconfigured(self) -> None:
         """Forget the detector, and with it the map and the model."""
-        self._detector = self._stopwatch = None
+        self._detector = self._stopwatch = self.fleet = None
 
     def fail(self, reason: str) -> None:
         """The node could not be configured."""
@@ -189,7 +192,8 @@ class Diagnostics:
             self._node.get_logger().error(stall)
         self._is_stalled = bool(stall)
         streams = [self._stream(camera, now, passed_s) for camera in self.streams]
-        message = DiagnosticArray(status=[*streams, self._recognition()])
+        fleet = [] if self.fleet is None else [self._fleet(self.fleet())]
+        message = DiagnosticArray(status=[*streams, self._recognition(), *fleet])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
@@ -317,6 +321,17 @@ class Diagnostics:
         if recording_fault:
             level = DiagnosticStatus.ERROR
         return self._status("place recognition", level, "; ".join((text, *faults)), values)
+
+    def _fleet(self, state: ExchangeState) -> DiagnosticStatus:
+        """A line for each robot that was heard."""
+        values: dict[str, Any] = {"sent keyframes and pictures (kB)": f"{state.sent_bytes / 1e3:.0f}"}
+        for peer in state.peers:
+            behind = f"at most {peer.most_behind} of {peer.sessions_behind} sessions missing"
+            text = f"{peer.keyframes} keyframes, {behind if peer.most_behind else 'none missing'}"
+            values[peer.name] = f"{'another model' if peer.is_strange else text}; heard {peer.silent_s:.1f} s ago"
+        is_heard = [peer for peer in state.peers if peer.silent_s < SILENT_S]
+        level = DiagnosticStatus.WARN if state.faults else DiagnosticStatus.OK
+        return self._status("fleet", level, "; ".join((f"{len(is_heard)} other robots", *state.faults)), values)
 
     def _never_matches(self) -> str:
         """Whether queries that had a place to compare with were all refused, and why most were."""

@@ -10,7 +10,7 @@ from vpr_ros.config import REMOVED, Config, Parameter
 from vpr_ros.parameter_files import is_ros_own
 
 ROS_LIMIT = {int: 2**63 - 1, float: 1.7e308}
-FIXED_STAGES = ("model", "engine", "map", "node")
+FIXED_STAGES = ("model", "engine", "map", "fleet", "node")
 """Read when the node is configured; the others may change while it runs."""
 
 

@@ -25,6 +25,7 @@ from vpr_ros.errors import ConfigError, VprError
 from vpr_ros.extrinsics import configured_extrinsics
 from vpr_ros.memory import release_memory, return_large_blocks
 from vpr_ros.ros.diagnostics import Diagnostics
+from vpr_ros.ros.fleet import Fleet
 from vpr_ros.ros.map_services import MapServices, map_path
 from vpr_ros.ros.open_decoder import open_decoder
 from vpr_ros.ros.parameters import FIXED_STAGES, changed_config, declare_parameters, read_config
@@ -42,6 +43,7 @@ class Configured:
     def __init__(self, node: LifecycleNode, config: Config, diagnostics: Diagnostics) -> None:
         """Raises VprError, and leaves nothing behind."""
         configured_extrinsics(config)  # a mistake in it is reported now
+        config.fleet.check(config.node.robot)
         self.decoder = open_decoder(config.node)
         map_file = map_path(config.node.maps_directory, config.node.map) if config.node.map else None
         self.recogniser = Recogniser(config, map_file, diagnostics, node.get_logger(), self._on_keyframe)
@@ -50,10 +52,14 @@ class Configured:
         self.streams: Streams | None = None
         self.is_initialpose_wanted = False
         """By ~/relocalize, once, when the robot is found."""
+        self.fleet = Fleet(node, self.recogniser) if config.fleet.namespace else None
         diagnostics.image_decoder = self.decoder.description
+        diagnostics.fleet = None if self.fleet is None else self.fleet.state
 
     def _on_keyframe(self, keyframe: Keyframe) -> None:
-        self.publishing.publish_keyframe(keyframe, self.recogniser.model.id)
+        """Those of other robots are announced by them."""
+        if keyframe.ref.robot == self.recogniser.config.node.robot:
+            self.publishing.publish_keyframe(keyframe, self.recogniser.model.id)
 
     def localize(self, answer: PlaceMatch) -> None:
         """Publish what an answer makes known of where the robot is in an older map. The caller holds the lock."""
@@ -69,6 +75,8 @@ class Configured:
     def close(self) -> bool:
         """Whether all that ran has ended."""
         has_stopped = self.stop()
+        if self.fleet is not None:
+            self.fleet.close()
         is_closed = self.recogniser.close()
         self.publishing.close()
         return has_stopped and is_closed
