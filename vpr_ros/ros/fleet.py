@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -30,6 +28,7 @@ from vpr_ros.ros.fleet_messages import (
     request_from_msg,
     request_msg,
 )
+from vpr_ros.ros.node_beside import NodeBeside
 from vpr_ros.ros.recogniser import Recogniser
 from vpr_ros.types import Keyframe, KeyframeRef, Thumbnail
 
@@ -126,8 +125,7 @@ class SharedMap:
 class Fleet:
     """Exchanges keyframes with other robots from configure to cleanup.
 
-    It has a hidden node with an executor and a thread of its own, as `MapServices` has: what others send holds up neither images nor
-    services. The lock is held while one keyframe is read or added, never for all of a batch, nor while messages are made.
+    In a thread of its own: what others send holds up neither images nor services. The lock is held while one keyframe is read or added, never for all of a batch, nor while messages are made.
     """
 
     def __init__(self, node: Node, recogniser: Recogniser) -> None:
@@ -143,14 +141,7 @@ class Fleet:
             max_bytes_per_s=config.fleet.max_kb_per_s * 1e3,
         )
         self._state, self._next_state_s = ExchangeState((), (), 0), 0.0
-        self._beside = rclpy.create_node(
-            f"_{node.get_name()}_fleet",
-            context=node.context,
-            namespace=node.get_namespace(),
-            use_global_arguments=False,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        self._beside = NodeBeside(node, "fleet")
         self._publishers: dict[type[Message], tuple[Publisher, Callable[[Any], Any]]] = {}
         for kind, topic in {
             Offer: _Topic("offers", KeyframeOffer, offer_msg, offer_from_msg, self._exchange.on_offer),
@@ -159,13 +150,10 @@ class Fleet:
             Picture: _Topic("pictures", KeyframePicture, picture_msg, picture_from_msg, self._exchange.on_picture),
         }.items():
             name = f"{config.fleet.namespace}/{topic.name}"
-            self._publishers[kind] = self._beside.create_publisher(topic.type, name, QOS), topic.to_msg
-            self._beside.create_subscription(topic.type, name, self._taking(topic), QOS)
-        self._beside.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._beside)
-        self._thread = threading.Thread(target=self._spin, name="vpr_fleet", daemon=True)
-        self._thread.start()
+            self._publishers[kind] = self._beside.node.create_publisher(topic.type, name, QOS), topic.to_msg
+            self._beside.node.create_subscription(topic.type, name, self._taking(topic), QOS)
+        self._beside.node.create_timer(TICK_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._beside.start()
 
     def state(self) -> ExchangeState:
         """As of a second ago at most; in any thread."""
@@ -173,13 +161,7 @@ class Fleet:
 
     def close(self) -> None:
         """Waits for the message in work."""
-        self._executor.shutdown()
-        self._thread.join()
-        self._beside.destroy_node()
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        self._beside.close()
 
     def _taking(self, topic: _Topic) -> Callable[[Any], None]:
         """A callback that ignores what cannot be, with a line now and then."""
@@ -206,7 +188,7 @@ class Fleet:
                 self._next_state_s = now_s + STATE_S
                 self._look(now_s)
         except Exception as error:  # a map that cannot be read, say: the robot goes on recognising places
-            if rclpy.ok(context=self._beside.context):
+            if rclpy.ok(context=self._beside.node.context):
                 self._warn(f"nothing is sent to other robots: {error or type(error).__name__}")
 
     def _look(self, now_s: float) -> None:

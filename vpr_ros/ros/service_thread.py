@@ -1,17 +1,14 @@
-"""Services in a thread of their own: what takes long there holds up neither images nor diagnostics, nor the services of another thread."""
+"""Services in a thread of their own: what takes long there holds up nothing else, nor the services of another thread."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from vpr_ros.errors import VprError
+from vpr_ros.ros.node_beside import NodeBeside
 
 
 class Service(NamedTuple):
@@ -23,42 +20,22 @@ class Service(NamedTuple):
 
 
 class ServiceThread:
-    """Services of a node, as long as it lives.
-
-    They belong to a hidden node beside it, with an executor of its own: rclpy's single-threaded executor, the one that neither
-    stalls nor spins in the versions at hand, runs one callback at a time, and a coroutine that waits for a thread keeps it busy.
-    """
+    """Services of a node, as long as it lives."""
 
     def __init__(self, node: Node, name: str, services: Iterable[Service]) -> None:
-        """`name`: of the hidden node and of the thread, one word."""
-        self._beside = rclpy.create_node(
-            f"_{node.get_name()}_{name}",
-            context=node.context,
-            namespace=node.get_namespace(),
-            use_global_arguments=False,  # a remapped name of the node is not for this one
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+        """`name`: of the thread, one word."""
+        self._beside = NodeBeside(node, name)
         for service in services:
             resolved = node.resolve_service_name(service.name)
-            self._beside.create_service(service.kind, resolved, _answering(service.serve))
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._beside)
-        self._thread = threading.Thread(target=self._spin, name=f"vpr_{name}", daemon=True)
-        self._thread.start()
+            self._beside.node.create_service(service.kind, resolved, answering(service.serve))
+        self._beside.start()
 
     def close(self) -> None:
         """Waits for the request in work."""
-        self._executor.shutdown()
-        self._thread.join()
-        self._beside.destroy_node()
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        self._beside.close()
 
 
-def _answering(serve: Callable[[Any, Any], str]) -> Callable[[Any, Any], Any]:
+def answering(serve: Callable[[Any, Any], str]) -> Callable[[Any, Any], Any]:
     """A service callback: `success` and the message that `serve` returns, or the error that it raises."""
 
     def callback(request: Any, response: Any) -> Any:
