@@ -292,6 +292,22 @@ def test_another_drives_odometry_is_another_frame() -> None:
             assert (found.pose is not None) == is_shared
 
 
+def test_the_frame_of_a_fleets_map_is_the_robots_own() -> None:
+    """Though another robot's keyframes were there first; a robot that never drove in it takes the oldest."""
+    place_map = PlaceMap(8)
+    for robot in ("r2", "r1"):
+        for i in range(3):
+            descriptor = np.eye(8, dtype=np.float32)[i]
+            ref = KeyframeRef(robot, f"of {robot}", i)
+            place_map.add(Keyframe(ref, descriptor, body_from_camera=MOUNT, odom_from_body=pose(float(i))))
+    for robot, own in (("r1", "r1"), ("r2", "r2"), ("r3", "r2")):
+        relocalizer = Relocalizer(Config.from_flat({"node.robot": robot}), place_map)
+        has_pose = {
+            name: relocalizer.pose_of(KeyframeRef(name, f"of {name}", 1), None, MOUNT, "") for name in ("r1", "r2")
+        }
+        assert {name for name, known in has_pose.items() if known is not None} == {own}
+
+
 def test_restarting_forgets() -> None:
     world = World()
     for i in range(3):

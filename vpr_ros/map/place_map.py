@@ -447,11 +447,11 @@ class PlaceMap:
         known = self._store.odometry(number) | waiting
         return {self._ref(key): pose for key in self._keys_of(number) if (pose := known.get(key)) is not None}
 
-    @property
-    def origin(self) -> Keyframe | None:
-        """The oldest durable keyframe with a pose: the odometry of its drive and segment is the frame of the map."""
-        key = self._store.first_with_odometry()
-        return None if key is None or key not in self._table else self._keyframe(key)
+    def origin(self, robot: str) -> Keyframe | None:
+        """The oldest durable keyframe with a pose, of this robot if it has any: the odometry of its drive and segment is the frame of the map."""
+        found = [self._store.first_with_odometry(robot), self._store.first_with_odometry()]
+        key = next((each for each in found if each is not None and each in self._table), None)
+        return None if key is None else self._keyframe(key)
 
     def remove_session(self, robot: str, session: str) -> int:
         """Forget a session and its keyframes; how many those were. Raises MapError where there is none of that name."""

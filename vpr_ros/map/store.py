@@ -157,11 +157,14 @@ class Store:
             )
         return (count - free) * size
 
-    def first_with_odometry(self) -> int | None:
-        """The key of the oldest keyframe that has a pose."""
-        query = "SELECT key FROM keyframe WHERE odom_from_body IS NOT NULL ORDER BY key LIMIT 1"
+    def first_with_odometry(self, robot: str | None = None) -> int | None:
+        """The key of the oldest keyframe that has a pose, of one robot or of any."""
+        query = "SELECT key FROM keyframe JOIN session USING (session) WHERE odom_from_body IS NOT NULL"
+        values: tuple[str, ...] = ()
+        if robot is not None:
+            query, values = f"{query} AND robot = ?", (robot,)
         with self._errors(), self._lock:
-            found = self._reader.execute(query).fetchone()
+            found = self._reader.execute(f"{query} ORDER BY key LIMIT 1", values).fetchone()
         return None if found is None else int(found[0])
 
     def _one(self, kind: type[R], key: int) -> list[R]:

@@ -109,7 +109,7 @@ class Relocalizer:
 
     def __init__(self, config: Config, place_map: PlaceMap) -> None:
         self._config, self._map = config, place_map
-        self._origin = place_map.origin
+        self._origin = place_map.origin(config.node.robot)
         self._drive: tuple[str, str] | None = None
         self.restart()
 
