@@ -426,13 +426,18 @@ def test_what_cannot_be_recorded_in_is_refused_before_the_replay(
     assert (tmp_path / "town.vprmap").read_text() == "precious"
 
 
-def test_a_map_within_its_budget_still_closes_loops(tmp_path: Path, config: Config) -> None:
-    """Five laps of eight places, ten views of each: what is pruned are views, not places."""
-    path = tmp_path / "bag"
-    with BagWriter(path) as writer:
+def five_laps(folder: Path) -> Path:
+    """Of eight places, ten views of each."""
+    with BagWriter(folder / "bag") as writer:
         for i in range(400):
             view = texture(i // 10 % 8, 330, 240)[:, i % 10 : i % 10 + 320]
             writer.image("/image", (100 + i) * S, np.ascontiguousarray(view), "camera")
+    return folder / "bag"
+
+
+def test_a_map_within_its_budget_still_closes_loops(tmp_path: Path, config: Config) -> None:
+    """What is pruned are views, not places."""
+    path = five_laps(tmp_path)
     limits = {"map.max_keyframes": 60, "match.island_gap": 5, "consistency.min_hits": 2, "verification.enabled": False}
     town = tmp_path / "town.vprmap"
     done = replay(BagSource(path), config.with_values(limits), session="drive", map_file=town)
@@ -450,11 +455,7 @@ def test_a_map_within_its_budget_still_closes_loops(tmp_path: Path, config: Conf
 
 def test_a_map_within_its_megabytes(tmp_path: Path, config: Config) -> None:
     """With pictures a fraction of the keyframes fits, and no place is lost."""
-    path = tmp_path / "bag"
-    with BagWriter(path) as writer:
-        for i in range(400):
-            view = texture(i // 10 % 8, 330, 240)[:, i % 10 : i % 10 + 320]
-            writer.image("/image", (100 + i) * S, np.ascontiguousarray(view), "camera")
+    path = five_laps(tmp_path)
     limits = {"map.max_mb": 1, "match.island_gap": 5, "consistency.min_hits": 2}
     town = tmp_path / "town.vprmap"
     done = replay(BagSource(path), config.with_values(limits), session="drive", map_file=town)
