@@ -466,3 +466,29 @@ def test_a_map_within_its_megabytes(tmp_path: Path, config: Config) -> None:
     assert 8 <= count < 300
     kept.close()
     assert len(PlaceMap.load(town, done.detector.engine.model.id)) == count
+
+
+def test_a_drive_is_found_in_the_map_of_an_earlier_one(bag: Path, tmp_path: Path, config: Config) -> None:
+    """By `localization.csv` and a line of the summary: the same drive again is where it was.
+
+    The last place is so far off that odometry cannot be right there: it is recognised, and has no pose.
+    """
+    values = config.with_values({"relocalization.max_distance_m": 1.0, "exclusion.away_similarity": 1.0})
+    town = tmp_path / "town.vprmap"
+    replay(BagSource(bag, odom_topic="/truth"), values, session="first", map_file=town).detector.map.close()
+    again = values.with_values({"map.mode": "localization"})
+    folder = new_folder(tmp_path / "runs", "again")
+    source = BagSource(bag, odom_topic="/truth")
+    run = replay_to_folder(source, again, folder, created="now", protocol=RevisitProtocol(), map_file=town)
+    rows = list(csv.DictReader((folder / "localization.csv").open()))
+    assert len(rows) == len(run.localizations) > 3
+    assert (rows[0]["state"], rows[0]["is_found"], rows[0]["match_session"]) == ("LOCALIZED", "1", "first")
+    assert {row["is_found"] for row in rows[1:]} == {"0"}
+    odometry = {frame.stamp_ns: frame.odom_from_body for frame in source}
+    assert rows[-1]["x_m"] == ""
+    for row in rows[:-1]:
+        truth = odometry[int(row["stamp_ns"])]
+        assert truth is not None
+        assert float(row["x_m"]) == pytest.approx(truth[0, 3], abs=1.0)
+        assert float(row["sigma_m"]) > 0
+    assert "in the map of earlier drives: found 1 times, lost 0" in "\n".join(summary_lines(run))
