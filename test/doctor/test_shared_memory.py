@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from fake_machine import put
 
 from vpr_ros.doctor import Level, shared_memory
 from vpr_ros.doctor.dds import check_shared_memory
-from vpr_ros.doctor.shared_memory import leftovers, remove
+from vpr_ros.doctor.shared_memory import leftovers, other_users, remove
 from vpr_ros.machine import Machine
 
 DEAD, ALIVE = "fastdds_0123456789abcdef", "fastrtps_fedcba9876543210"
@@ -88,3 +89,35 @@ def test_links_are_not_followed(machine: Machine, tmp_path: Path) -> None:
 
 def test_there_is_none(machine: Machine) -> None:
     assert leftovers(replace(machine, root=Path("/nowhere"))) == []
+
+
+@pytest.mark.parametrize("held", [f"{ALIVE}_el", "fastdds_port7411_el"])
+def test_fast_dds_of_another_user_is_named_while_it_runs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """Fast DDS takes what it can see for shared, and cannot open it: nothing arrives, and nothing is logged."""
+    fill(machine, ALIVE, f"{ALIVE}_el", "fastdds_port7411", "fastdds_port7411_el")
+    user = pwd.getpwuid(os.getuid()).pw_name
+    with machine.at(f"dev/shm/{held}").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert other_users(machine) == []  # they are ours
+        monkeypatch.setattr(shared_memory.os, "geteuid", lambda: os.getuid() + 1)
+        assert other_users(machine) == [user]
+        finding = check_shared_memory(machine)
+        assert finding.level is Level.WARNING
+        assert f"({user})" in finding.found
+        assert "one user" in finding.fix
+    assert other_users(machine) == []  # left by a process that died
+    assert check_shared_memory(machine).level is Level.OK
+
+
+def test_a_user_without_a_name_is_a_number(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    fill(machine, ALIVE)
+    monkeypatch.setattr(shared_memory.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(shared_memory.pwd, "getpwuid", nobody)
+    with machine.at(f"dev/shm/{ALIVE}").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert other_users(machine) == [str(os.getuid())]

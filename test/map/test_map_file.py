@@ -218,6 +218,8 @@ def test_forged_rows_with_right_checksums_are_refused_too(tmp_path: Path) -> Non
         ("camera", "intrinsics", "no json"),
         ("keyframe", "stamp_ns", 2**62),
         ("keyframe", "id", -1),
+        ("keyframe", "id", 2**63 - 1),  # the next one could not be counted
+        ("keyframe", "moment", 2**63 - 1),
     ):
         path = saved(tmp_path / "town.vprmap")
         forge(path, table, column, value)
@@ -235,6 +237,30 @@ def test_forged_rows_with_right_checksums_are_refused_too(tmp_path: Path) -> Non
     path = saved(tmp_path / "town.vprmap")
     change(path, f"INSERT INTO link VALUES (1, 99, NULL, NULL, 0, {schema.checksum(1, 99, None, None, 0)})")
     with pytest.raises(MapError, match="loop closures with keyframes that it does not have"):
+        is_copied(path)
+
+
+def test_a_map_whose_numbers_are_used_up_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "town.vprmap")
+    change(path, f"UPDATE sqlite_sequence SET seq = {2**63 - 1} WHERE name = 'keyframe'")
+    with pytest.raises(MapError, match="leaves no numbers"):
+        is_copied(path)
+    path = saved(tmp_path / "town.vprmap")
+    row = (2**63 - 1, "r", "s")
+    change(path, f"INSERT INTO session VALUES ({row[0]}, 'r', 's', {schema.checksum(*row)})")
+    with pytest.raises(MapError, match="leaves no numbers"):
+        is_copied(path)
+
+
+def test_a_number_that_damage_made_null_is_corruption(tmp_path: Path) -> None:
+    """SQLite does not compare the rows of a file with the NOT NULL of its columns."""
+    path = saved(tmp_path / "town.vprmap")
+    strict, loose = "moment INTEGER NOT NULL", "moment INTEGER"
+    rewrite = "UPDATE sqlite_schema SET sql = replace(sql, '{}', '{}') WHERE name = 'keyframe'"
+    change(path, "PRAGMA writable_schema = ON", rewrite.format(strict, loose))
+    change(path, "UPDATE keyframe SET moment = NULL WHERE key = 2")
+    change(path, "PRAGMA writable_schema = ON", rewrite.format(loose, strict))
+    with pytest.raises(MapError, match="is corrupt"):
         is_copied(path)
 
 

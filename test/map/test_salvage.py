@@ -10,6 +10,7 @@ import pytest
 from small_maps import assert_same_keyframes, some_archive, some_keyframes, some_map
 
 from vpr_ros.errors import MapError
+from vpr_ros.map import salvage, schema
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.map.salvage import examine, repair
 
@@ -58,6 +59,38 @@ def test_what_is_lost_is_counted_and_the_rest_saved(
     mended = PlaceMap.load(tmp_path / "new.vprmap", "m")
     assert (len(mended), len(mended.links)) == (keyframes, links)
     assert not examine(tmp_path / "new.vprmap").faults
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"UPDATE sqlite_sequence SET seq = {2**62} WHERE name = 'keyframe'",
+        f"UPDATE sqlite_sequence SET seq = {2**62} WHERE name = 'session'",
+        f"INSERT INTO released VALUES ({10**12}, {schema.checksum(10**12)})",  # of a second drive
+    ],
+)
+def test_numbers_that_no_row_has_take_no_time(tmp_path: Path, statement: str) -> None:
+    path = saved(tmp_path / "town.vprmap")
+    change(path, statement)
+    found = repair(path, tmp_path / "new.vprmap")
+    assert not found.faults
+    assert found.whole["keyframe"] == 30
+    assert found.whole["released"] == statement.startswith("INSERT")
+
+
+def test_what_damage_hides_is_not_sought_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(salvage, "MOST_BLIND", 5000)
+    path = saved(tmp_path / "town.vprmap")
+    change(path, f"UPDATE sqlite_sequence SET seq = {2**62} WHERE name = 'keyframe'")
+    connection = sqlite3.connect(path)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'keyframe'").fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * schema.PAGE_BYTES)
+        file.write(b"\xff" * 100)
+    found = examine(path)
+    assert found.whole["keyframe"] == 0
+    assert any("not read to its end" in sentence for sentence in found.faults)
 
 
 def test_truncations_and_flipped_bytes_lose_some_rows_and_change_none(tmp_path: Path) -> None:

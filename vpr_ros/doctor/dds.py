@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from vpr_ros.doctor.finding import MIB, Finding, Level, size_text
-from vpr_ros.doctor.shared_memory import leftovers
+from vpr_ros.doctor.shared_memory import leftovers, other_users
 from vpr_ros.machine import Machine
 from vpr_ros.share import shared_files
 
@@ -88,6 +88,11 @@ def check_shared_memory(machine: Machine) -> Finding:
     said = f"{size_text(usage.free)} free of {size_text(usage.total)} in /dev/shm"
     if usage.total < WANTED_SHARED_MEMORY:
         return Finding("shared memory", Level.WARNING, f"{said}: too little for camera images", fix)
+    if others := other_users(machine):
+        said += f", and Fast DDS of another user ({', '.join(others)}) runs here, too: "
+        said += "nodes of two users see one another, but images do not pass, nor anything that root sends"
+        fix = "run all ROS processes as one user    # docker run --user $(id -u):$(id -g), no sudo"
+        return Finding("shared memory", Level.WARNING, said, fix)
     if found := leftovers(machine):
         said += f", {size_text(sum(each.size for each in found))} left by processes that died"
         return Finding("shared memory", Level.WARNING, said, "vpr doctor --clear-shared-memory")

@@ -11,6 +11,7 @@ from vpr_ros.doctor.finding import Finding, Level, size_text
 from vpr_ros.errors import VprError
 from vpr_ros.files import expanded
 from vpr_ros.machine import Machine, ProcessFailed
+from vpr_ros.map.map_file import is_map_name
 
 
 def check_engines(machine: Machine, folder: str) -> Finding:
@@ -55,7 +56,7 @@ def check_model(machine: Machine, path: str) -> Finding:
 
 def check_map(machine: Machine, model: str, folder: Path, name: str, config: Config) -> Finding:
     """Does the map load, was it made with this model, and can it match? One that is not there is made where the node records."""
-    if name != Path(name).name or name.startswith("."):
+    if not is_map_name(name):
         found = f"{name!r} is no map name: one word, a file in {folder}"
         return Finding("map", Level.ERROR, found, f"ls {shlex.quote(str(folder))}")
     path = folder / f"{name.removesuffix('.vprmap')}.vprmap"

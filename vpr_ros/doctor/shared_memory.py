@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import re
 import time
 from collections import defaultdict
@@ -35,17 +36,24 @@ def leftovers(machine: Machine) -> list[Leftover]:
     Files of other users are not judged, for who maps them cannot be seen. A process in another container that shares
     this memory cannot be seen either, but its locks can.
     """
-    groups: dict[str, list[Path]] = defaultdict(list)
-    with suppress(OSError):
-        for path in sorted(machine.at("dev/shm").iterdir()):
-            if found := _NAME.fullmatch(path.name):
-                groups[found[1]].append(path)
+    groups = _groups(machine)
     mapped = _mapped_groups(machine) if groups else set()
     return [
         Leftover(tuple(files), sum(file.lstat().st_blocks * 512 for file in files))
         for name, files in groups.items()
         if name not in mapped and all(map(_is_ours_and_settled, files)) and _is_unlocked(files)
     ]
+
+
+def other_users(machine: Machine) -> list[str]:
+    """The names of other users whose processes use Fast DDS here, as far as the locks of their files show."""
+    owners = set()
+    for files in _groups(machine).values():
+        with suppress(OSError):
+            owner = files[0].lstat().st_uid
+            if owner != os.geteuid() and _is_in_use(files):
+                owners.add(owner)
+    return [_user_name(owner) for owner in sorted(owners)]
 
 
 def remove(found: Sequence[Leftover]) -> int:
@@ -60,6 +68,41 @@ def remove(found: Sequence[Leftover]) -> int:
                     file.unlink()
         freed += leftover.size
     return freed
+
+
+def _groups(machine: Machine) -> dict[str, list[Path]]:
+    """The files of each segment or port, by its name."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    with suppress(OSError):
+        for path in sorted(machine.at("dev/shm").iterdir()):
+            if found := _NAME.fullmatch(path.name):
+                groups[found[1]].append(path)
+    return groups
+
+
+def _is_in_use(files: Sequence[Path]) -> bool:
+    """Whether a process holds a lock of one of them; what cannot be opened counts as unused."""
+    for file in files:
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _is_ours_and_settled(file: Path) -> bool:

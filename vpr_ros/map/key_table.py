@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,9 @@ class KeyTable:
             raise KeyError(key)
         self._columns[name][position] = value
 
-    def extend(self, rows: Iterable[Sequence[int]]) -> None:
-        """Rows of `COLUMNS`, in ascending order of their key."""
-        chunk = np.array(list(rows), np.int64).reshape(-1, len(COLUMNS))
-        for column, values in zip(self._columns.values(), chunk.T, strict=True):
+    def extend(self, rows: NDArray[np.int64]) -> None:
+        """(N, C) of `COLUMNS`, in ascending order of their key."""
+        for column, values in zip(self._columns.values(), rows.T, strict=True):
             column.frombytes(np.ascontiguousarray(values).tobytes())
 
     def remove(self, keys: Collection[int]) -> None:

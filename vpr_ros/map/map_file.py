@@ -21,6 +21,16 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a file while it is open."""
 
 
+LONGEST_NAME_BYTES = 200
+"""File systems take 255, of which what lies beside a map while it is written needs some."""
+
+
+def is_map_name(name: str) -> bool:
+    """One word for a file in the folder of maps: no path, nothing hidden, nothing that steers a terminal."""
+    is_word = bool(name) and name == Path(name).name and not name.startswith(".") and name.isprintable()
+    return is_word and len(os.fsencode(name)) <= LONGEST_NAME_BYTES
+
+
 class Kind(Enum):
     """What lies at the path of a map."""
 

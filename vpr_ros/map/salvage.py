@@ -29,6 +29,8 @@ from vpr_ros.map.rows import (
 from vpr_ros.map.store import write_rows
 
 CHUNK = 1000
+MOST_BLIND = 10**6
+"""Numbers in a row that are tried where nothing shows whether a row has them."""
 Progress = Callable[[Iterable[range]], Iterable[range]]
 
 
@@ -135,9 +137,13 @@ class _Pass:
         for keys in self._ranges(TABLE_OF[kind]):
             yield from self._rows(kind, keys)
 
-    def _ranges(self, table: str) -> list[range]:
-        """Of the first column, as far as the table is readable at its end, or by the numbers that were given."""
-        end = 0
+    def _ranges(self, table: str) -> Iterator[range]:
+        """Of the first column, as far as the table is readable at its end, or by the numbers that were given.
+
+        Numbers that no row has are passed over where the pages on the way can be read, and else only so many of them: one
+        damaged byte makes an end that nobody reaches.
+        """
+        end, start, blind = 0, 0, 0
         for query in (
             f"SELECT max({ROWS[table]._fields[0]}) FROM {table}",
             "SELECT max(seq) FROM sqlite_sequence",
@@ -146,7 +152,20 @@ class _Pass:
                 end = max(end, int(self._connection.execute(query).fetchone()[0] or 0))
             except sqlite3.Error as error:
                 self._fault(f"the end of table {table} cannot be read ({error})")
-        return [range(start, min(start + CHUNK, end + 1)) for start in range(0, end + 1, CHUNK)]
+        key = ROWS[table]._fields[0]
+        while start <= end:
+            yield range(start, min(start + CHUNK, end + 1))
+            start += CHUNK
+            try:
+                found = self._connection.execute(
+                    f"SELECT min({key}) FROM {table} WHERE {key} >= ?", (start,)
+                ).fetchone()[0]
+                start, blind = end + 1 if found is None else max(start, int(found)), 0
+            except sqlite3.Error:
+                blind += CHUNK
+                if blind > MOST_BLIND:
+                    self._fault(f"table {table} was not read to its end, number {end}")
+                    return
 
     def _rows(self, kind: type[Any], keys: range) -> list[Any]:
         """Of whole rows; where a page cannot be read, each key is tried by itself."""

@@ -11,6 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vpr_ros.errors import MapError
 from vpr_ros.map import schema
 from vpr_ros.map.key_table import COLUMNS
@@ -36,6 +39,8 @@ from vpr_ros.types import Keyframe, Pose
 CHUNK = 4096
 BACKUP_PAGES = 512
 """At a time, so that whoever needs the connection waits for milliseconds."""
+LARGEST_NUMBER = 2**62
+"""Of a keyframe, session, camera, moment or stamp in a file; SQLite has integers of 64 bits, and a map that grows counts on."""
 SYNCHRONOUS = {"power": "FULL", "process": "NORMAL"}
 """By `map.durability`: SQLite's pragma. In WAL mode NORMAL waits for the disk at checkpoints alone; the file is whole either way."""
 R = TypeVar("R", SessionRow, CameraRow, KeyframeRow, DescriptorRow, ThumbnailRow, LinkRow, ReleasedRow)
@@ -75,7 +80,7 @@ class Store:
             yield
         except sqlite3.OperationalError as error:  # full, read-only, locked
             raise MapError(f"{where}: {error}") from error
-        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+        except (sqlite3.Error, sqlite3.Warning, ValueError, TypeError, OverflowError) as error:
             advice = "" if self.path is None else f"; `vpr map check {where} --repair NEW` saves what is whole"
             raise MapError(f"{where} is corrupt: {error}{advice}") from error
 
@@ -94,7 +99,7 @@ class Store:
         """That was ever given to a keyframe, 0 if none was."""
         with self._errors(), self._lock:
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'keyframe'").fetchone()
-            return 0 if row is None else int(row[0])
+            return 0 if row is None else _with_room(int(row[0]))
 
     def highest_ids(self) -> dict[int, int]:
         """Of the keyframes of each session that has any."""
@@ -111,12 +116,14 @@ class Store:
         with self._errors(), self._lock:
             return [_checked(kind, row) for row in self._reader.execute(query, values)]
 
-    def key_columns(self) -> Iterator[list[tuple[int, ...]]]:
-        """`key_table.COLUMNS` of all keyframes, by key, in chunks."""
+    def key_columns(self) -> Iterator[NDArray[np.int64]]:
+        """(N, C): `key_table.COLUMNS` of all keyframes, by key, in chunks. Raises MapError for what cannot be such a number."""
         with self._errors(), self._lock:
             cursor = self._reader.execute(f"SELECT {', '.join(COLUMNS)} FROM keyframe ORDER BY key")
             while rows := cursor.fetchmany(16 * CHUNK):
-                yield rows
+                columns = np.array(rows, np.int64)
+                _with_room(int(columns.max()))
+                yield columns
 
     def descriptors(self, above: int = -1) -> Iterator[list[DescriptorRow]]:
         """Of the keyframes of higher keys, by key, in chunks."""
@@ -277,8 +284,16 @@ def _in_steps(source: sqlite3.Connection, target: sqlite3.Connection, lock: Any)
         source.backup(target, pages=BACKUP_PAGES, progress=give_way, sleep=0)
 
 
+def _with_room(number: int) -> int:
+    """The number. Raises ValueError where too few are left above it for a map that grows."""
+    if number > LARGEST_NUMBER:
+        raise ValueError(f"{number} leaves no numbers for what is added")
+    return number
+
+
 def _checked(kind: type[R], row: Sequence[Any]) -> R:
     *values, crc = row
+    _with_room(values[0])
     found: Any = checked(kind(*values), crc)
     return found
 

@@ -11,6 +11,7 @@ from vpr_msgs.srv import LoadMap, SaveMap
 
 from vpr_ros.errors import MapError, VprError
 from vpr_ros.files import expanded
+from vpr_ros.map.map_file import LONGEST_NAME_BYTES, is_map_name
 from vpr_ros.map.place_map import PlaceMap
 from vpr_ros.memory import release_memory
 from vpr_ros.ros.recogniser import Recogniser
@@ -78,6 +79,7 @@ class MapServices:
 
 def map_path(maps_directory: str, name: str) -> Path:
     """The file of a map. Raises MapError for a name that is a path: a service never leaves the maps directory."""
-    if not name or name != Path(name).name or name.startswith("."):
-        raise MapError(f"{name!r} is no map name: it must be one word, not a path")
+    if not is_map_name(name):
+        shown = repr(name) if len(name) <= LONGEST_NAME_BYTES else f"a name of {len(name)} characters"
+        raise MapError(f"{shown} is no map name: it must be one word that can be printed, not a path")
     return expanded(maps_directory) / f"{name.removesuffix('.vprmap')}.vprmap"
