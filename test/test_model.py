@@ -175,6 +175,7 @@ def external(model: onnx.ModelProto) -> None:
         (external, r"keeps weights in other files \(external data\)"),
         (nan_at_the_end, "answers NaN or infinity"),
         (doubled_at_the_end, "descriptors of length 2, not 1"),
+        (lambda model: model.graph.ClearField("output"), "has no output"),
         (
             lambda model: setattr(model.graph.node[0], "domain", "evil.ops"),
             "an operator that|corrupt or no ONNX model.*evil",

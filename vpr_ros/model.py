@@ -88,6 +88,8 @@ class PlaceModel:
                 f"{path} was not exported for vpr_ros (metadata has no format {FORMAT!r}); use training.export"
             )
         inputs, outputs = session.get_inputs(), session.get_outputs()
+        if not inputs or not outputs:
+            raise ModelError(f"{path} has no {'output' if inputs else 'input'}: it must map images to descriptors")
         shape, out = inputs[0].shape, outputs[0].shape
         fits = len(inputs) == 1 and inputs[0].type == "tensor(uint8)" and len(shape) == 4 and shape[3] == 3
         if not (
