@@ -220,6 +220,10 @@ class PlaceMap:
         return self._store.path
 
     @property
+    def _where(self) -> str:
+        return "the map in memory" if self.path is None else str(self.path)
+
+    @property
     def used_bytes(self) -> int:
         """Of its file (or tables in memory): without room that what was removed has left for what comes."""
         return self._store.used_bytes()
@@ -516,7 +520,7 @@ class PlaceMap:
                 try:
                     pose, covariance = relative_pose_of(row) or (None, None)
                 except ValueError as error:
-                    raise MapError(f"{self.path} is corrupt: {error}") from error
+                    raise MapError(f"{self._where} is corrupt: {error}") from error
                 yield Link(self._ref(row.first), self._ref(row.second), pose, covariance, bool(row.scale_known))
 
     def linked_moments(self) -> Iterator[tuple[int, int]]:
@@ -696,7 +700,7 @@ class PlaceMap:
         known = {"session": set(self._sessions), "camera": set(self._cameras)}
         for name, numbers in known.items():
             if strangers := set(np.unique(self._table.column(name)).tolist()) - numbers:
-                raise MapError(f"{self.path} is corrupt: keyframes of {name} {min(strangers)}, which it does not have")
+                raise MapError(f"{self._where} is corrupt: keyframes of {name} {min(strangers)}, which it does not have")
         try:
             for camera in self._cameras.values():
                 head = header_of(
@@ -704,7 +708,7 @@ class PlaceMap:
                 )
                 _ = head.ref, head.camera
         except (KeyError, ValueError) as error:
-            raise MapError(f"{self.path} is corrupt: {error}") from error
+            raise MapError(f"{self._where} is corrupt: {error}") from error
         for name, least, most in (
             ("stamp_ns", -LARGEST_STAMP_NS, LARGEST_STAMP_NS),
             ("id", 0, 2**63),
@@ -712,9 +716,9 @@ class PlaceMap:
         ):
             column = self._table.column(name)
             if len(column) and not (column.min() >= least and column.max() < most):
-                raise MapError(f"{self.path} is corrupt: keyframes of a {name} that cannot be")
+                raise MapError(f"{self._where} is corrupt: keyframes of a {name} that cannot be")
         if any(key not in self._table for link in self._links for key in link):
-            raise MapError(f"{self.path} is corrupt: loop closures with keyframes that it does not have")
+            raise MapError(f"{self._where} is corrupt: loop closures with keyframes that it does not have")
 
     def _fill_index(self) -> None:
         """What a snapshot of the index has not is read from the file."""
@@ -729,11 +733,11 @@ class PlaceMap:
             try:
                 self._index.add(chunk[is_missing], descriptors_of(found, self.dim))
             except ValueError as error:
-                raise MapError(f"{self.path} is corrupt: {error}") from error
+                raise MapError(f"{self._where} is corrupt: {error}") from error
             count += len(found)
         if count != len(missing):
             raise MapError(
-                f"{self.path} is corrupt: {len(self)} keyframes and {len(self) - len(missing) + count} descriptors"
+                f"{self._where} is corrupt: {len(self)} keyframes and {len(self) - len(missing) + count} descriptors"
             )
 
     # --- writing ----------------------------------------------------------------------------------------------------
