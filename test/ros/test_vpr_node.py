@@ -616,3 +616,20 @@ def test_a_terminal_that_goes_away_ends_the_node_and_nothing_fails(parameters: d
         assert node.process.wait(120) == 0
     assert "3 keyframes of a map in memory are forgotten" in node.text
     assert "Failed to publish log message" not in node.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_images_come_is_no_fault(parameters: dict[str, object], number: signal.Signals) -> None:
+    """A frame is always in work, and what it wants to publish then is for want of ROS."""
+    with NodeUnderTest(parameters) as node:
+        node.ears.send_and_wait(view(0), 100 * S)
+        for i in range(400):
+            node.ears.send(view(i % 7), (101 + i) * S)
+            if i == 200:
+                node.process.send_signal(number)
+            if node.process.poll() is not None:
+                break
+            time.sleep(0.005)
+        assert node.process.wait(timeout=200) == 0, node.text
+    assert "context is invalid" not in node.text
+    assert "a frame failed" not in node.text

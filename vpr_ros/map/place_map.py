@@ -700,7 +700,9 @@ class PlaceMap:
         known = {"session": set(self._sessions), "camera": set(self._cameras)}
         for name, numbers in known.items():
             if strangers := set(np.unique(self._table.column(name)).tolist()) - numbers:
-                raise MapError(f"{self._where} is corrupt: keyframes of {name} {min(strangers)}, which it does not have")
+                raise MapError(
+                    f"{self._where} is corrupt: keyframes of {name} {min(strangers)}, which it does not have"
+                )
         try:
             for camera in self._cameras.values():
                 head = header_of(

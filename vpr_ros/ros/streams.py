@@ -257,6 +257,8 @@ class Streams:
         self._node.get_logger().warning(of_camera(camera, str(error)), throttle_duration_sec=5.0)
 
     def _on_worker_error(self, batch: Mapping[str, Received], error: Exception) -> None:
+        if not self._node.context.ok():
+            return  # stopped by a signal: what failed was for want of ROS
         reason = f"a frame failed: {type(error).__name__}: {error}"
         for camera in batch:
             self._diagnostics.streams[camera].skip(reason)

@@ -148,7 +148,8 @@ class VprNode(LifecycleNode):
         try:
             self._subscribe()
         except Exception as error:  # rclpy's own, for a QoS override that is none
-            self.get_logger().error(f"cannot subscribe: {error}")
+            if self.context.ok():  # else stopped by a signal meanwhile
+                self.get_logger().error(f"cannot subscribe: {error}")
             return TransitionCallbackReturn.FAILURE
         done = super().on_activate(state)
         if self._configured is not None:
