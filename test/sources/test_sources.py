@@ -329,6 +329,38 @@ def test_a_video_that_ends_early_says_so(tmp_path):
     assert source.notes[0] == f"the video gave {len(stamps)} of the 100 frames that its header announces"
 
 
+@pytest.mark.parametrize(("last_ms", "is_whole"), [(9_900.0, True), (6_000.0, False)])
+def test_a_video_of_variable_rate_is_whole_where_its_times_reach_the_end(tmp_path, monkeypatch, last_ms, is_whole):
+    """As OpenCV shows a Matroska file without a count: it makes one of the duration, 10 s here, and the rate, and few frames fill it."""
+
+    class Capture:
+        def __init__(self, path):
+            self._times, self._now = iter((0.0, 3_000.0, last_ms)), 0.0
+
+        def isOpened(self):
+            return True
+
+        def get(self, what):
+            facts = {cv2.CAP_PROP_FRAME_COUNT: 100.0, cv2.CAP_PROP_FPS: 10.0}
+            return facts.get(what, self._now)
+
+        def grab(self):
+            self._now = next(self._times, None)
+            return self._now is not None
+
+        def retrieve(self):
+            return True, np.zeros((48, 64, 3), np.uint8)
+
+        def release(self):
+            pass
+
+    (tmp_path / "walk.mkv").touch()
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    source = VideoSource(tmp_path / "walk.mkv")
+    assert len(list(source)) == 3
+    assert (not source.notes) == is_whole, source.notes
+
+
 def test_open_source_recognises_by_looking(kitti, tum, folder, tmp_path):
     assert isinstance(open_source(kitti), KittiSource)
     assert isinstance(open_source(str(kitti), sequence="07", camera="image_2"), KittiSource)

@@ -44,6 +44,7 @@ class VideoSource(Source):
         with self._open() as video:
             # A container's count is a hint: it can be absent (negative) or wrong.
             self._announced = max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+            self._period_ns = _period_ns(video)
 
     def __len__(self) -> int:
         return self._announced
@@ -60,7 +61,7 @@ class VideoSource(Source):
             return _retrieve(video)
 
     def _read(self) -> Iterator[Frame | ImageError]:
-        count = 0
+        count, stamp_ns = 0, 0
         with self._open() as video:
             for stamp_ns in _grabbed(video):
                 count += 1
@@ -69,7 +70,9 @@ class VideoSource(Source):
                     yield ImageError(f"{self._path}: frame {count - 1} does not decode")
                 else:
                     yield Frame(stamp_ns, image)
-        if count < self._announced:
+        # Where a container has no count, it is made from the duration, which frames of variable rate fill with fewer.
+        is_at_the_end = stamp_ns + 2 * self._period_ns >= self._announced * self._period_ns
+        if count < self._announced and not is_at_the_end:
             self._note(f"the video gave {count} of the {self._announced} frames that its header announces")
 
     def _stamps(self) -> NDArray[np.int64]:
@@ -97,14 +100,19 @@ class VideoSource(Source):
 
 def _grabbed(video: cv2.VideoCapture) -> Iterator[int]:
     """The stamp in ns of each frame, once it can be retrieved."""
-    fps = video.get(cv2.CAP_PROP_FPS)
-    period_ns = round(1e9 / fps) if 0 < fps < 1e6 else 33_333_333
+    period_ns = _period_ns(video)
     last_ns = -1
     while video.grab():
         stamp_ns = _position_ns(video)
         # Some containers have no times, or times that stand still: the frame rate stands in.
         last_ns = stamp_ns if stamp_ns > last_ns else last_ns + period_ns
         yield last_ns
+
+
+def _period_ns(video: cv2.VideoCapture) -> int:
+    """Between two frames, by the rate that the container has."""
+    fps = video.get(cv2.CAP_PROP_FPS)
+    return round(1e9 / fps) if 0 < fps < 1e6 else 33_333_333
 
 
 def _position_ns(video: cv2.VideoCapture) -> int:
