@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from index_world import STREET, IndexWorld
@@ -69,7 +69,7 @@ def main() -> None:
     engine = cast(Engine, SimpleNamespace(model=SimpleNamespace(dim=DIM, id="soak")))
     image = np.zeros((8, 8, 3), np.uint8)
     lock, said = threading.Lock(), []
-    rows: list[tuple[Any, ...]] = []
+    print("frames | keyframes | streets | RSS (MB) | files (MB) | median (ms) | p99 | max | matches | right street")
     with tempfile.TemporaryDirectory() as folder, PlaceMap.open(Path(folder, "day.vprmap"), "soak", DIM) as place_map:
         detector = LoopDetector(config, engine, place_map, session="day")
         pruning = Pruning(lock, said.append, said.append)
@@ -94,26 +94,25 @@ def main() -> None:
                 size_mb = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 2**20
                 median, high = np.percentile(seconds, [50, 99]) * 1e3
                 known = len({streets[ref.id] for ref in detector.map.names})
-                rows.append(
-                    (
-                        i + 1,
-                        len(place_map),
-                        known,
-                        resident_mb(),
-                        size_mb,
-                        median,
-                        high,
-                        max(seconds) * 1e3,
-                        accepted,
-                        right,
-                    )
+                row = (
+                    i + 1,
+                    len(place_map),
+                    known,
+                    resident_mb(),
+                    size_mb,
+                    median,
+                    high,
+                    max(seconds) * 1e3,
+                    accepted,
+                    right,
+                )
+                print(
+                    "{:,} | {:,} | {} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {:.0f} | {:,} | {:,}".format(*row),
+                    flush=True,
                 )
                 seconds, accepted, right = [], 0, 0
         pruning.close()
         streets_driven = len(set(streets.values()))
-    print("frames | keyframes | streets | RSS (MB) | files (MB) | median (ms) | p99 | max | matches | right street")
-    for row in rows:
-        print("{:,} | {:,} | {} | {:.0f} | {:.0f} | {:.2f} | {:.2f} | {:.0f} | {:,} | {:,}".format(*row))
     print(f"{streets_driven} streets were driven; pruned {sum('pruned' in text for text in said)} times")
 
 
