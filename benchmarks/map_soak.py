@@ -26,6 +26,7 @@ from tqdm import tqdm
 from vpr_ros.config import Config
 from vpr_ros.engines.backend import Engine
 from vpr_ros.map.place_map import PlaceMap
+from vpr_ros.memory import return_large_blocks
 from vpr_ros.recognition.loop_detector import LoopDetector
 from vpr_ros.ros.pruning import Pruning
 from vpr_ros.types import Descriptor, Frame, PlaceMatch
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--keyframes", type=int, default=172_800, help="default %(default)s")
     parser.add_argument("--budget", type=int, default=20_000, help="map.max_keyframes (default %(default)s)")
     options = parser.parse_args()
+    return_large_blocks()  # as the node does
     config = Config().with_values(
         {"map.max_keyframes": options.budget, "match.min_similarity": 0.6, "verification.enabled": False}
     )
